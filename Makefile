@@ -1,0 +1,82 @@
+# Two commands do everything: `make serve` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+EXTRACTOR ?= efficientnet-lite0
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-bento test-browser bench-main-job bench-heads bench-imagenet \
+        check lint types contracts format lock export bento clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(BIN)/uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# Serving needs serve.txt; the export of the extractor, done once, needs torch as well.
+$(VENV)/.serve: requirements/export.txt pyproject.toml | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/export.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@ $(VENV)/.serve
+
+export: $(VENV)/.serve ## export the default extractor (a second run does nothing)
+	$(BIN)/headstart export $(EXTRACTOR)
+
+serve: export ## set up, export the default extractor once, serve on port 3000
+	exec $(BIN)/headstart serve
+
+test: $(VENV)/.dev ## set up, run all tests
+	$(BIN)/python -m pytest
+
+test-bento: $(VENV)/.dev export ## build the bento, serve it without torch, teach it a head
+	$(BIN)/python -m pytest tests/bento
+
+test-browser: $(VENV)/.dev export ## the page in headless Chromium (Debian: apt-get install chromium)
+	$(BIN)/python -m pytest tests/browser
+
+bench-main-job: $(VENV)/.dev export ## accuracy and cost of a head through the real service
+	$(BIN)/python -m benchmarks.main_job
+
+bench-heads: $(VENV)/.dev export ## heads against scikit-learn, on real embeddings
+	$(BIN)/python -m benchmarks.heads
+
+bench-imagenet: $(VENV)/.dev export ## top-1 of the exported network's own classifier
+	$(BIN)/python -m benchmarks.imagenet_sample
+
+check: lint types contracts ## ruff, mypy --strict, import-linter
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev ## let ruff rewrite the code
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml
+lock: | $(BIN)/uv ## pin the dependencies again
+	$(COMPILE) -o requirements/serve.txt
+	$(COMPILE) --extra gpu -c requirements/serve.txt -o requirements/gpu.txt
+	$(COMPILE) --extra export -c requirements/serve.txt -o requirements/export.txt
+	$(COMPILE) --extra export --extra dev -c requirements/export.txt -o requirements/dev.txt
+
+bento: export ## pack the service with its extractor: import it into the model store, bentoml build
+	$(BIN)/python deploy/bento.py .headstart/extractors/$(EXTRACTOR)
+
+clean: ## remove what the tools wrote (not .headstart, where your heads are)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,169 @@
+"""One frozen `Settings`, read once from HEADSTART_* and passed in.
+
+Knows every setting and its bounds. A bad value names its variable and what was expected.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+PREFIX = "HEADSTART_"
+MIB = 1024 * 1024
+
+
+class SettingsError(ValueError):
+    """A HEADSTART_* variable has a value that cannot be used."""
+
+
+def _setting(default: T, parse: Callable[[str], T], about: str) -> T:
+    return field(default=default, metadata={"parse": parse, "about": about})
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise ValueError(f"a number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return text
+
+    return parse
+
+
+def _flag(text: str) -> bool:
+    if text.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("true or false")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ValueError("one or more names, separated by commas")
+    return names
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address("127.0.0.1" if text == "localhost" else text))
+    except ValueError:
+        raise ValueError("an IP address, such as 127.0.0.1 or 0.0.0.0, or localhost") from None
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting, with its default. `Settings.from_env()` reads HEADSTART_<FIELD NAME>."""
+
+    host: str = _setting("127.0.0.1", _address, "address to listen on")
+    port: int = _setting(3000, _integer(1, 65535), "port to listen on")
+    home: Path = _setting(Path(".headstart"), _path, "folder of the database and the extractors")
+    database_url: str = _setting("", _text, "SQLAlchemy URL; empty: SQLite under the home folder")
+    extractors: tuple[str, ...] = _setting(
+        ("efficientnet-lite0",),
+        _names,
+        "extractors to load, by name under HOME/extractors or by path; the first is the default",
+    )
+    device: str = _setting("cpu", _choice("cpu", "cuda", "auto"), "where the extractors run")
+    workers: int = _setting(0, _integer(0, 1024), "API processes; 0: one for each core")
+    threads: int = _setting(0, _integer(0, 1024), "embedding threads of a process; 0: one for each core")
+    max_body_bytes: int = _setting(
+        128 * MIB, _integer(1024, 1 << 40), "largest request body, and largest unpacked archive"
+    )
+    max_input_bytes: int = _setting(32 * MIB, _integer(1024, 1 << 32), "largest single input")
+    max_pixels: int = _setting(64_000_000, _integer(4096, 1 << 32), "most pixels of one image")
+    max_inputs: int = _setting(10_000, _integer(1, 10_000_000), "most inputs of one request")
+    memory_cache_bytes: int = _setting(64 * MIB, _integer(0, 1 << 40), "embeddings in memory, each process")
+    store_cache_bytes: int = _setting(
+        2048 * MIB, _integer(0, 1 << 50), "embeddings kept in the database beyond those of support sets"
+    )
+    head_cache_bytes: int = _setting(128 * MIB, _integer(0, 1 << 40), "head versions in memory, each process")
+    fetch_urls: bool = _setting(False, _flag, "fetch inputs that are given as http(s) URLs")
+    fetch_timeout_s: float = _setting(10.0, _number(0.1, 600), "time allowed to fetch one URL, in seconds")
+    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "how much is logged")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the HEADSTART_* variables.
+
+        Raises
+        ------
+        SettingsError
+            A value cannot be used, or a HEADSTART_* variable is not known.
+        """
+        environ = os.environ if environ is None else environ
+        known = {PREFIX + item.name.upper(): item for item in fields(cls)}
+        values: dict[str, Any] = {}
+        for variable, text in environ.items():
+            if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+                continue
+            if variable not in known:
+                raise SettingsError(f"{variable} is not a setting; known are {', '.join(sorted(known))}")
+            item = known[variable]
+            try:
+                values[item.name] = item.metadata["parse"](text.strip())
+            except ValueError as error:
+                raise SettingsError(f"{variable}={text!r}: expected {error}") from None
+        return cls(**values)
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.home.absolute() / 'headstart.db'}"
+
+    @property
+    def core_count(self) -> int:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers or self.core_count
+
+    @property
+    def thread_count(self) -> int:
+        return self.threads or self.core_count
+
+    def extractor_folder(self, name: str) -> Path:
+        """Where an extractor lives: HOME/extractors/NAME, or the path itself if one was given."""
+        return Path(name) if os.sep in name else self.home / "extractors" / name
+
+
+# Read by the tests and benchmarks, not by the service.
+OTHER_VARIABLES = frozenset({PREFIX + "DATA"})
