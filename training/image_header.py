@@ -1,0 +1,129 @@
+"""What the first bytes of an image say: its format, and its size where opening it already allocates.
+
+Pillow's WebP reader allocates the whole canvas when it opens a file, and its GIF reader warns about large
+frames when it opens one. Their sizes are read here, before Pillow sees the bytes. Decodes nothing.
+"""
+
+import re
+import struct
+
+from training.errors import TruncatedImageError
+
+_MAGIC = (
+    ("JPEG", re.compile(rb"\xff\xd8\xff")),
+    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
+    ("WebP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
+    ("GIF", re.compile(rb"GIF8[79]a")),
+    ("BMP", re.compile(rb"BM")),
+    ("TIFF", re.compile(rb"II\x2a\x00|MM\x00\x2a|II\x2b\x00|MM\x00\x2b")),
+)
+_OTHERS = (
+    ("an HEIC or AVIF image", re.compile(rb"....ftyp", re.DOTALL)),
+    ("an SVG drawing or another XML or HTML page", re.compile(rb"(\xef\xbb\xbf)?\s*<")),
+    ("a PDF document", re.compile(rb"%PDF")),
+    ("a zip archive", re.compile(rb"PK\x03\x04")),
+)
+_GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no stuffed zero, no restart marker
+_JPEG_SCAN, _JPEG_END, _JPEG_BARE = 0xDA, 0xD9, frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
+
+
+def image_format(data: bytes) -> str | None:
+    """One of JPEG, PNG, WebP, GIF, BMP, TIFF, or None."""
+    return next((name for name, magic in _MAGIC if magic.match(data)), None)
+
+
+def describe_other(data: bytes) -> str:
+    """What bytes of no readable format look like, in the user's words."""
+    known = next((name for name, magic in _OTHERS if magic.match(data)), None)
+    if known:
+        return known
+    head = data[:256]
+    return (
+        "text" if head.isascii() and head.decode("ascii").replace("\n", "").isprintable() else "unknown bytes"
+    )
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Canvas (width, height) of a WebP file, from its first chunk (RFC 9649, section 2).
+
+    Raises
+    ------
+    TruncatedImageError
+        The first chunk is none of VP8X, VP8L, VP8, or it ends early.
+    """
+    chunk, body = data[12:16], data[20:30]
+    if len(body) == 10:
+        if chunk == b"VP8X":
+            return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+        if chunk == b"VP8L":
+            bits = int.from_bytes(body[1:5], "little")
+            return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        if chunk == b"VP8 ":
+            width, height = struct.unpack("<HH", body[6:10])
+            return width & 0x3FFF, height & 0x3FFF
+    raise TruncatedImageError("the WebP image has no readable first chunk")
+
+
+def gif_size(data: bytes) -> tuple[int, int]:
+    """(width, height) that the first frame of a GIF needs: its screen, or the frame where that is larger.
+
+    Raises
+    ------
+    TruncatedImageError
+        The file ends before its first frame.
+    """
+    try:
+        width, height, flags = struct.unpack_from("<HHB", data, 6)
+        at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+        while data[at] != _GIF_IMAGE:
+            at += 1
+            if data[at - 1] == _GIF_EXTENSION:
+                at += 1
+                while data[at]:
+                    at += 1 + data[at]
+                at += 1
+        left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
+    except (IndexError, struct.error) as error:
+        raise TruncatedImageError("the GIF ends before its first frame") from error
+    return max(width, left + frame_width), max(height, top + frame_height)
+
+
+def jpeg_scans(data: bytes) -> tuple[int, int | None]:
+    """Walk the markers of a JPEG (ITU-T T.81, annex B).
+
+    Returns
+    -------
+    tuple
+        Number of scans, and the offset of the end-of-image marker (None when there is none).
+    """
+    scans, at = 0, 2
+    while found := _JPEG_MARKER.search(data, at):
+        marker, at = data[found.start() + 1], found.end()
+        if marker == _JPEG_END:
+            return scans, found.start()
+        scans += marker == _JPEG_SCAN
+        if marker not in _JPEG_BARE:
+            at += int.from_bytes(data[at : at + 2], "big")
+    return scans, None
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Orientation (1 to 8) of an EXIF block; 1 when it says none or cannot be read, as browsers do.
+
+    Only this tag is read: the rest of the block is somebody's metadata, which is often damaged.
+    """
+    block = exif.removeprefix(b"Exif\x00\x00")
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return 1
+    try:
+        (at,) = struct.unpack_from(order + "I", block, 4)
+        (count,) = struct.unpack_from(order + "H", block, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", block, entry)
+            if tag == 0x0112:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        return 1
+    return 1
