@@ -1,0 +1,75 @@
+"""The bars on real images, with embeddings of the default extractor. Test images are in no support set."""
+
+import numpy as np
+import pytest
+
+from benchmarks.heads import EmbeddedSet, balanced_accuracy, calibration_error, embed_set, split
+from training.heads import fit_head
+
+SEEDS = 8
+MOST_PER_CLASS = {"cats_dogs": 130, "blood_cells": None, "ham10000": 73}
+
+
+@pytest.fixture(scope="module")
+def sets(lite0_folder, data_root) -> dict[str, EmbeddedSet]:
+    return {name: embed_set(lite0_folder, data_root, name, most) for name, most in MOST_PER_CLASS.items()}
+
+
+def _mean(images, shots):
+    """Balanced accuracy, calibration error, rejected share and error of the report, mean over the seeds."""
+    rows = []
+    for seed in range(SEEDS):
+        support, test = split(images, shots, seed)
+        head = fit_head(images.embeddings[support], images.labels[support].tolist(), extractor_digest="d")
+        prediction, truth = head.predict(images.embeddings[test]), images.labels[test]
+        correct = np.array(prediction.labels) == truth
+        balanced = balanced_accuracy(prediction.labels, truth)
+        off = abs((head.report.accuracy or 0) - balanced)
+        rows.append(
+            (
+                balanced,
+                calibration_error(prediction.probabilities, correct),
+                prediction.unknown.mean(),
+                off,
+            )
+        )
+    return np.mean(rows, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shots", "bar"),
+    [
+        ("cats_dogs", 10, 0.955),
+        ("blood_cells", 5, 0.970),
+        ("ham10000", 5, 0.34),
+        ("ham10000", 20, 0.45),
+    ],
+)
+def test_accuracy_on_unseen_images(sets, name, shots, bar):
+    assert _mean(sets[name], shots)[0] >= bar
+
+
+@pytest.mark.parametrize("shots", [5, 20])
+def test_probabilities_can_be_trusted(sets, shots):
+    assert np.mean([_mean(images, shots)[1] for images in sets.values()]) <= 0.06
+
+
+def test_about_5_percent_of_in_class_images_are_rejected(sets):
+    rejected = {name: _mean(images, 20)[2] for name, images in sets.items()}
+    assert 0.03 <= np.mean(list(rejected.values())) <= 0.08, rejected
+
+
+def test_the_report_is_close_to_the_truth(sets):
+    assert np.mean([_mean(images, 20)[3] for images in sets.values()]) <= 0.06
+
+
+def test_other_things_are_less_typical_than_cats_and_dogs(sets):
+    home = sets["cats_dogs"]
+    support, test = split(home, 20, 0)
+    head = fit_head(home.embeddings[support], home.labels[support].tolist(), extractor_digest="d")
+    known = head.predict(home.embeddings[test])
+    for name in ("blood_cells", "ham10000"):
+        other = head.predict(sets[name].embeddings)
+        auroc = (other.typicality[:, None] < known.typicality[None, :]).mean()
+        assert auroc >= 0.98
+        assert other.unknown.mean() >= 0.9

@@ -1,0 +1,13 @@
+"""Heads: learn from a handful of embeddings, say how sure, say when an input is like nothing learned.
+
+`fit_head` fits, selects, calibrates and evaluates; `Head.predict` answers; `save_head` and `load_head` store.
+Knows no network, no image, no HTTP and no database: numpy and scipy only.
+"""
+
+from training.heads.fit import fit_head
+from training.heads.head import Head, Prediction
+from training.heads.headfile import load_head, save_head
+from training.heads.options import METHODS, FitOptions
+from training.heads.report import Report
+
+__all__ = ["METHODS", "FitOptions", "Head", "Prediction", "Report", "fit_head", "load_head", "save_head"]

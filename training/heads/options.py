@@ -1,0 +1,73 @@
+"""What a caller may choose about a fit. Knows no array and no method's inside."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from training.errors import SupportSetError
+
+METHODS = ("logistic", "nearest_mean")
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to fit a head.
+
+    Parameters
+    ----------
+    method
+        `"logistic"`: regularised multinomial logistic regression. `"nearest_mean"`: nearest class mean.
+    regularisation
+        Inverse strength of the L2 penalty (scikit-learn's `C`); larger fits the examples more closely.
+        None chooses it by cross-validation. Has no effect on `"nearest_mean"`.
+    unknown_rate
+        Fraction of in-class inputs that the default threshold answers with `unknown`, in [0, 1).
+    threshold
+        Typicality in [0, 1] below which an input is `unknown`. None takes it from `unknown_rate`.
+    seed
+        Deals the examples into folds. The same examples and seed give the same head.
+
+    Raises
+    ------
+    SupportSetError
+        If a value is outside its range.
+    """
+
+    method: str = "logistic"
+    regularisation: float | None = None
+    unknown_rate: float = 0.05
+    threshold: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise SupportSetError(f"method: expected one of {', '.join(METHODS)}, got {self.method!r}")
+        if (
+            self.regularisation is not None
+            and not 1e-6 <= _number("regularisation", self.regularisation) <= 1e6
+        ):
+            raise SupportSetError(f"regularisation: expected 1e-6 to 1e6, got {self.regularisation!r}")
+        if not 0 <= _number("unknown_rate", self.unknown_rate) < 1:
+            raise SupportSetError(f"unknown_rate: expected 0 <= rate < 1, got {self.unknown_rate!r}")
+        if self.threshold is not None:
+            check_threshold(self.threshold)
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
+            raise SupportSetError(f"seed: expected an integer of 0 to {MAX_SEED}, got {self.seed!r}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options as JSON-ready values."""
+        return asdict(self)
+
+
+def check_threshold(threshold: float) -> float:
+    """Return `threshold`, or raise SupportSetError if it is not a typicality in [0, 1]."""
+    if not 0 <= _number("threshold", threshold) <= 1:
+        raise SupportSetError(f"threshold: expected 0 to 1, got {threshold!r}")
+    return threshold
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise SupportSetError(f"{name}: expected a finite number, got {value!r}")
+    return float(value)
