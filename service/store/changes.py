@@ -1,0 +1,87 @@
+"""What the store is asked to write to a head: plain frozen requests. Knows no database."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.store.records import HeadRow
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class NewExample:
+    """An example to add. `sha256` is of its input's bytes; `source_id` is the caller's name for it."""
+
+    label: str
+    sha256: str
+    size_bytes: int
+    source_id: str | None = None
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """A version to add. The mappings and warnings must be JSON (no NaN). `file` is the head file."""
+
+    file: bytes
+    classes: Sequence[str]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
+    warnings: Sequence[Any] = ()
+    parent_version: int | None = None
+    publish: bool = True
+
+
+@dataclass(frozen=True)
+class Change:
+    """Everything one write does to one head: all of it happens, or nothing.
+
+    Parameters
+    ----------
+    head : name of the head.
+    head_id, expected_revision : the head as the caller read it; both None to create it.
+    replace_all : drop all examples first. Only then may the extractor be another one.
+    add : new examples, in order.
+    remove : ids of examples to drop.
+    relabel : new label for each example id.
+    embeddings : float32 vectors by the sha256 of their input; those that are stored already may be left out.
+    version : the version trained on the support set as it is after this change.
+    """
+
+    head: str
+    extractor_name: str
+    extractor_digest: str
+    head_id: int | None = None
+    expected_revision: int | None = None
+    replace_all: bool = False
+    add: Sequence[NewExample] = ()
+    remove: Sequence[str] = ()
+    relabel: Mapping[str, str] = field(default_factory=dict)
+    embeddings: Mapping[str, Vector] = field(default_factory=dict)
+    version: NewVersion | None = None
+
+    def __post_init__(self) -> None:
+        if (self.head_id is None) != (self.expected_revision is None):
+            raise ValueError(
+                "expected both head_id and expected_revision (to change a head) or neither (to create it)"
+            )
+        if (self.creates or self.replace_all) and (self.remove or self.relabel):
+            raise ValueError("a new or replaced support set has no examples to remove or relabel")
+        if set(self.remove) & set(self.relabel):
+            raise ValueError("an example is both removed and relabelled")
+
+    @property
+    def creates(self) -> bool:
+        return self.expected_revision is None
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A change that was made: the head after it, the number of its version, the ids of the new examples."""
+
+    head: HeadRow
+    version: int | None
+    example_ids: tuple[str, ...]

@@ -1,0 +1,191 @@
+"""One change of a head, step by step, inside a transaction that the caller opened.
+
+The first step takes the head: it inserts it, or moves it to the next revision if it is still at the
+one the caller saw. On PostgreSQL that locks the row, so that the steps after it have the head for
+themselves; on SQLite the whole transaction is alone anyway.
+"""
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from service.store import embeddings, tables
+from service.store.changes import Change, Committed, NewExample
+from service.store.database import Database
+from service.store.errors import DuplicateExampleError, ExampleNotFoundError, RevisionConflictError
+from service.store.records import HeadRow
+from service.store.text import require_storable
+from service.store.versions import add_version
+from training.errors import ExtractorMismatchError
+
+_heads = tables.heads
+_examples = tables.examples
+
+_of_head = _examples.c.head_id == bindparam("head")
+_id_in = _examples.c.id.in_(bindparam("ids", expanding=True))
+KEYS = select(_examples.c.extractor_digest, _examples.c.sha256).where(_of_head)
+KEYS_OF_IDS = select(_examples.c.id, _examples.c.extractor_digest, _examples.c.sha256).where(_of_head, _id_in)
+EXISTING = select(_examples.c.sha256, _examples.c.id).where(
+    _of_head, _examples.c.sha256.in_(bindparam("keys", expanding=True))
+)
+DELETE_ALL = delete(_examples).where(_of_head)
+DELETE_IDS = delete(_examples).where(_of_head, _id_in)
+RELABEL = (
+    update(_examples).where(_of_head, _examples.c.id == bindparam("example")).values(label=bindparam("to"))
+)
+
+
+def check(change: Change) -> None:
+    """Refuse what no database could hold, before a transaction is opened.
+
+    Raises
+    ------
+    InvalidTextError, DuplicateExampleError
+    """
+    require_storable("name", [change.head, change.extractor_name])
+    require_storable("label", [example.label for example in change.add])
+    require_storable("label", change.relabel.values())
+    require_storable("example id", [*change.remove, *change.relabel])
+    require_storable("source id", [example.source_id for example in change.add if example.source_id])
+    twice = [key for key, count in Counter(example.sha256 for example in change.add).items() if count > 1]
+    if twice:
+        raise DuplicateExampleError(change.head, dict.fromkeys(twice))
+
+
+def apply(connection: Connection, database: Database, change: Change) -> Committed:
+    """Write the change. The transaction must be undone if this raises."""
+    now = datetime.now(UTC)
+    head = _create(connection, change, now) if change.creates else _advance(connection, change, now)
+    dropped = _drop(connection, head, change)
+    _relabel(connection, head, change)
+    _refuse_duplicates(connection, head, change)
+    keys = [example.sha256 for example in change.add]
+    embeddings.ensure(connection, database, change.extractor_digest, keys, change.embeddings)
+    ids = _insert(connection, head, change.add, now)
+    embeddings.forget(connection, dropped)
+    if change.version is not None:
+        add_version(connection, head, change.version, now)
+    return Committed(head, head.last_version if change.version else None, ids)
+
+
+def _create(connection: Connection, change: Change, now: datetime) -> HeadRow:
+    trained = 1 if change.version else 0
+    values = {
+        "name": change.head,
+        "extractor_name": change.extractor_name,
+        "extractor_digest": change.extractor_digest,
+        "revision": 1,
+        "published_version": trained if change.version and change.version.publish else None,
+        "last_version": trained,
+        "created_at": now,
+        "updated_at": now,
+    }
+    try:
+        row = connection.execute(insert(_heads).returning(_heads), values).one()
+    except IntegrityError as error:
+        raise RevisionConflictError(f"the head {change.head!r} exists already") from error
+    return HeadRow(**row._mapping)
+
+
+def _advance(connection: Connection, change: Change, now: datetime) -> HeadRow:
+    """Move the head to its next revision, with its next version if the change has one."""
+    values: dict[str, Any] = {"revision": _heads.c.revision + 1, "updated_at": now}
+    if change.replace_all:
+        values |= {"extractor_name": change.extractor_name, "extractor_digest": change.extractor_digest}
+    if change.version is not None:
+        values["last_version"] = _heads.c.last_version + 1
+        if change.version.publish:
+            values["published_version"] = _heads.c.last_version + 1
+    expected = (
+        _heads.c.id == change.head_id,
+        _heads.c.name == change.head,
+        _heads.c.revision == change.expected_revision,
+    )
+    row = connection.execute(update(_heads).where(*expected).values(values).returning(_heads)).one_or_none()
+    if row is None:
+        raise RevisionConflictError(
+            f"the head {change.head!r} was changed or deleted since revision {change.expected_revision}"
+        )
+    if row.extractor_digest != change.extractor_digest:
+        raise ExtractorMismatchError(
+            f"the head {change.head!r} is of the extractor {row.extractor_name} ({row.extractor_digest}), "
+            f"the change of {change.extractor_name} ({change.extractor_digest})"
+        )
+    return HeadRow(**row._mapping)
+
+
+def _drop(connection: Connection, head: HeadRow, change: Change) -> list[embeddings.Key]:
+    """Delete what the change replaces or removes; the keys of their embeddings."""
+    if change.replace_all and not change.creates:
+        keys = [(row.extractor_digest, row.sha256) for row in connection.execute(KEYS, {"head": head.id})]
+        connection.execute(DELETE_ALL, {"head": head.id})
+        return keys
+    ids_to_remove = list(dict.fromkeys(change.remove))
+    return [key for ids in embeddings.chunks(ids_to_remove) for key in _remove(connection, head, ids)]
+
+
+def _remove(connection: Connection, head: HeadRow, ids: Sequence[str]) -> list[embeddings.Key]:
+    found = _find(connection, head, ids)
+    connection.execute(DELETE_IDS, {"head": head.id, "ids": ids})
+    return list(found.values())
+
+
+def _relabel(connection: Connection, head: HeadRow, change: Change) -> None:
+    if not change.relabel:
+        return
+    for ids in embeddings.chunks(list(change.relabel)):
+        _find(connection, head, ids)
+    rows = [{"head": head.id, "example": key, "to": label} for key, label in change.relabel.items()]
+    connection.execute(RELABEL, rows)
+
+
+def _find(connection: Connection, head: HeadRow, ids: Sequence[str]) -> dict[str, embeddings.Key]:
+    """The embedding key of each example of the head.
+
+    Raises
+    ------
+    ExampleNotFoundError
+    """
+    rows = connection.execute(KEYS_OF_IDS, {"head": head.id, "ids": ids})
+    found = {row.id: (row.extractor_digest, row.sha256) for row in rows}
+    missing = [example_id for example_id in ids if example_id not in found]
+    if missing:
+        raise ExampleNotFoundError(head.name, missing)
+    return found
+
+
+def _refuse_duplicates(connection: Connection, head: HeadRow, change: Change) -> None:
+    if change.creates or change.replace_all:
+        return
+    existing: dict[str, str | None] = {}
+    for keys in embeddings.chunks([example.sha256 for example in change.add]):
+        rows = connection.execute(EXISTING, {"head": head.id, "keys": keys})
+        existing.update({row.sha256: row.id for row in rows})
+    if existing:
+        raise DuplicateExampleError(head.name, existing)
+
+
+def _insert(
+    connection: Connection, head: HeadRow, added: Sequence[NewExample], now: datetime
+) -> tuple[str, ...]:
+    rows = [
+        {
+            "id": uuid.uuid4().hex,
+            "head_id": head.id,
+            "extractor_digest": head.extractor_digest,
+            "sha256": example.sha256,
+            "label": example.label,
+            "source_id": example.source_id,
+            "size_bytes": example.size_bytes,
+            "created_at": now,
+        }
+        for example in added
+    ]
+    if rows:
+        connection.execute(insert(_examples), rows)
+    return tuple(str(row["id"]) for row in rows)

@@ -1,0 +1,181 @@
+"""Connections and transactions: the only module that opens them, and the one that translates failures.
+
+Knows no table. Four ways in: `single` (one statement), `snapshot` (reads that see one state),
+`write` (one transaction, all of it or nothing) and `migrating`.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+from sqlalchemy import URL, Connection, Engine, Table, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.sql.dml import Insert
+
+from service.store.backend import Backend, Mode
+from service.store.errors import DatabaseUrlError, StoreError, StoreUnavailableError
+from service.store.postgresql import Postgresql
+from service.store.sqlite import Sqlite
+
+BUSY_TIMEOUT_S = 10.0
+BACKENDS: dict[str, type[Backend]] = {"sqlite": Sqlite, "postgresql": Postgresql}
+
+
+class Database:
+    """A pool of connections to one database; safe to share between threads.
+
+    Parameters
+    ----------
+    database_url : SQLAlchemy URL, `sqlite:////folder/file.db` or `postgresql://user:secret@host/name`.
+    busy_timeout_s : how long a call waits for other writers before it gives up.
+
+    Raises
+    ------
+    DatabaseUrlError
+        The URL cannot be parsed, or names a database that is not supported.
+    StoreUnavailableError
+        The folder of a SQLite database cannot be made or written to.
+    """
+
+    def __init__(self, database_url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self.url = _parse(database_url)
+        self._backend = BACKENDS[self.url.get_backend_name()]()
+        self._backend.prepare(self.url)
+        self._busy_timeout_s = busy_timeout_s
+        self._engine = self._create_engine()
+        self._engines = {
+            mode: self._engine.execution_options(**options) for mode, options in self._backend.modes.items()
+        }
+        self._turn = threading.Lock()
+        self._refusal: str | None = None
+        self._in_use_at_fork = 0
+        _open_databases.add(self)
+
+    @contextmanager
+    def single(self) -> Iterator[Connection]:
+        """A connection for one statement: the cheapest way to read."""
+        with self._translated(), self._engines[Mode.SINGLE].connect() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection whose reads all see the state at the first of them."""
+        with self._translated(), self._engines[Mode.SNAPSHOT].begin() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A transaction, committed at the end of the block, undone if the block raises.
+
+        durable : False for what can be computed again. It survives a killed process all the same.
+        """
+        mode = Mode.WRITE if durable else Mode.CACHE_WRITE
+        with self._translated(), self._take_turn(), self._engines[mode].begin() as connection:
+            yield connection
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        """The transaction in which this process alone may change the schema."""
+        with self._translated(), self._take_turn(), self._backend.migrating(self._engine) as connection:
+            yield connection
+
+    def insert_or_ignore(self, table: Table) -> Insert:
+        return self._backend.insert_or_ignore(table)
+
+    def close(self) -> None:
+        """Close the connections. Calls that come later are refused."""
+        self._refusal = "the store is closed"
+        self._engine.dispose()
+        _open_databases.discard(self)
+
+    def before_fork(self) -> None:
+        """Close what is idle, so that the child inherits no connection."""
+        self._in_use_at_fork = self._engine.pool.checkedout()  # type: ignore[attr-defined]
+        self._engine.dispose()
+
+    def after_fork(self) -> None:
+        """In the child: start anew, or refuse if another thread was amid a transaction."""
+        self._engine.dispose(close=False)
+        self._turn = threading.Lock()
+        if self._in_use_at_fork and not self._backend.forkable:
+            self._refusal = "this process was forked while another thread used the store"
+
+    def _create_engine(self) -> Engine:
+        try:
+            return self._backend.engine(self.url, self._busy_timeout_s)
+        except (ArgumentError, NoSuchModuleError, TypeError) as error:
+            raise DatabaseUrlError(f"{_shown(self.url)}: {error}") from error
+        except ModuleNotFoundError as error:
+            raise DatabaseUrlError(f"{_shown(self.url)} needs the Python package {error.name!r}") from error
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        if self._refusal:
+            raise StoreUnavailableError(self._refusal)
+        try:
+            yield
+        except PoolTimeoutError as error:
+            raise StoreUnavailableError("all connections to the database are in use") from error
+        except DBAPIError as error:
+            failure = self._backend.failure(error)
+            if failure is None:
+                raise
+            raise _named(failure, self.url) from error
+
+    def _take_turn(self) -> AbstractContextManager[None]:
+        return self._queue() if self._backend.one_writer else nullcontext()
+
+    @contextmanager
+    def _queue(self) -> Iterator[None]:
+        """Let the threads of this process write one after the other.
+
+        They would otherwise all poll for the file lock, and the unlucky would starve.
+        """
+        turn = self._turn
+        if not turn.acquire(timeout=self._busy_timeout_s):
+            raise StoreUnavailableError("the database is locked by another writer of this process")
+        try:
+            yield
+        finally:
+            turn.release()
+
+
+_open_databases: "weakref.WeakSet[Database]" = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for database in list(_open_databases):
+        database.before_fork()
+
+
+def _after_fork() -> None:
+    for database in list(_open_databases):
+        database.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def _parse(database_url: str) -> URL:
+    try:
+        url = make_url(database_url)
+    except (ArgumentError, ValueError) as error:
+        raise DatabaseUrlError(
+            "the database URL cannot be parsed; expected sqlite:////folder/file.db"
+        ) from error
+    if url.get_backend_name() not in BACKENDS:
+        raise DatabaseUrlError(f"{_shown(url)}: expected a URL of {' or '.join(sorted(BACKENDS))}")
+    return url
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=True)
+
+
+def _named(failure: StoreError, url: URL) -> StoreError:
+    """The failure with the database in its message, never with the password."""
+    return type(failure)(f"{failure}: {_shown(url)}")

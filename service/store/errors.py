@@ -1,0 +1,100 @@
+"""What can go wrong in the store. Knows no HTTP status.
+
+    StoreError (a HeadstartError)
+    ├── HeadNotFoundError          no head of that name, or none any more
+    ├── VersionNotFoundError       no such version of the head, or none is published
+    ├── ExampleNotFoundError       no such example in the head
+    ├── EmbeddingNotFoundError     an example was to be stored whose embedding is not there
+    ├── DuplicateExampleError      the head has an example with the same input already
+    ├── RevisionConflictError      the head was changed, created or deleted in the meantime
+    ├── InvalidTextError           a string that no database can hold: U+0000 or a lone surrogate
+    ├── DatabaseUrlError           a URL that names no database that can be used
+    ├── SchemaError                the tables are missing, older or newer than this code
+    └── StoreUnavailableError      locked for too long, disk full, not writable, connection lost
+        └── StoreCorruptedError    the database is damaged
+
+A store that is unavailable may come back: nothing was written, and the same call can be made again.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from training.errors import HeadstartError
+
+
+class StoreError(HeadstartError):
+    """Base of every error of the store."""
+
+    code = "store_error"
+
+
+class HeadNotFoundError(StoreError):
+    code = "head_not_found"
+
+    def __init__(self, head: str | int) -> None:
+        super().__init__(f"there is no head {head!r}")
+
+
+class VersionNotFoundError(StoreError):
+    code = "version_not_found"
+
+
+class ExampleNotFoundError(StoreError):
+    """`ids` are the examples that the head does not have."""
+
+    code = "example_not_found"
+
+    def __init__(self, head: str, ids: Sequence[str]) -> None:
+        self.ids = tuple(ids)
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        super().__init__(f"the head {head!r} has no example {ids[0]!r}{more}")
+
+
+class EmbeddingNotFoundError(StoreError):
+    """`keys` are the inputs (sha256) whose embedding was neither given nor stored."""
+
+    code = "embedding_not_found"
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = tuple(keys)
+        super().__init__(f"{len(keys)} examples have no embedding; the first is of the input {keys[0]}")
+
+
+class DuplicateExampleError(StoreError):
+    """`existing` maps the sha256 of each input to the id of the example that has it already.
+
+    The id is None for an input that is twice among the new examples.
+    """
+
+    code = "duplicate_example"
+
+    def __init__(self, head: str, existing: Mapping[str, str | None]) -> None:
+        self.existing = dict(existing)
+        key, example_id = next(iter(self.existing.items()))
+        where = f"as example {example_id}" if example_id else "twice in one change"
+        super().__init__(
+            f"{len(self.existing)} inputs are in the head {head!r} already; the first is {key}, {where}"
+        )
+
+
+class RevisionConflictError(StoreError):
+    code = "revision_conflict"
+
+
+class InvalidTextError(StoreError):
+    code = "invalid_text"
+
+
+class DatabaseUrlError(StoreError):
+    code = "invalid_database_url"
+
+
+class SchemaError(StoreError):
+    code = "schema_mismatch"
+
+
+class StoreUnavailableError(StoreError):
+    code = "store_unavailable"
+
+
+class StoreCorruptedError(StoreUnavailableError):
+    code = "store_corrupted"

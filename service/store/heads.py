@@ -1,0 +1,188 @@
+"""The heads: look up, list, delete, and the one way to change them. Knows no training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, select
+
+from service.store import commit, embeddings, tables
+from service.store.changes import Change, Committed
+from service.store.database import Database
+from service.store.errors import HeadNotFoundError, VersionNotFoundError
+from service.store.paging import page_of, page_size
+from service.store.records import HeadRow, HeadSummary, Page, Published, VersionSummary
+from service.store.text import is_storable, require_storable
+
+_heads = tables.heads
+_versions = tables.versions
+_examples = tables.examples
+
+_is_published = (_versions.c.head_id == _heads.c.id) & (_versions.c.number == _heads.c.published_version)
+_named = _heads.c.name == bindparam("name")
+
+GET = select(_heads).where(_named)
+PUBLISHED = (
+    select(
+        _heads.c.id,
+        _versions.c.number,
+        _versions.c.extractor_name,
+        _versions.c.extractor_digest,
+        _heads.c.revision,
+    )
+    .select_from(_heads.outerjoin(_versions, _is_published))
+    .where(_named)
+)
+VERSION_COLUMNS = (
+    _versions.c.head_id,
+    _versions.c.number,
+    _versions.c.created_at,
+    _versions.c.extractor_name,
+    _versions.c.extractor_digest,
+    _versions.c.revision,
+    _versions.c.parent_version,
+    _versions.c.examples_total,
+    _versions.c.classes,
+)
+FIRST = select(_heads).order_by(_heads.c.name).limit(bindparam("most"))
+NEXT = FIRST.where(_heads.c.name > bindparam("after"))
+PUBLISHED_OF = (
+    select(*VERSION_COLUMNS)
+    .join(_heads, _is_published)
+    .where(_heads.c.id.in_(bindparam("ids", expanding=True)))
+)
+LABEL_COUNTS = (
+    select(_examples.c.head_id, _examples.c.label, func.count())
+    .where(_examples.c.head_id.in_(bindparam("ids", expanding=True)))
+    .group_by(_examples.c.head_id, _examples.c.label)
+    .order_by(_examples.c.head_id, _examples.c.label)
+)
+LOCK = select(_heads.c.id).where(_named).with_for_update()
+KEYS = select(_examples.c.extractor_digest, _examples.c.sha256).where(
+    _examples.c.head_id == bindparam("head")
+)
+DELETE = delete(_heads).where(_heads.c.id == bindparam("head"))
+
+
+class Heads:
+    """All heads; safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, name: str) -> HeadRow:
+        """The head as it is now.
+
+        Raises
+        ------
+        HeadNotFoundError
+        """
+        with self._database.single() as connection:
+            row = connection.execute(GET, {"name": name}).one_or_none() if is_storable(name) else None
+        if row is None:
+            raise HeadNotFoundError(name)
+        return HeadRow(**row._mapping)
+
+    def summary(self, name: str) -> HeadSummary:
+        """The head with its examples counted by label and its published version.
+
+        Raises
+        ------
+        HeadNotFoundError
+        """
+        with self._database.snapshot() as connection:
+            rows = connection.execute(GET, {"name": name}).all() if is_storable(name) else []
+            summaries = _summaries(connection, rows)
+        if not summaries:
+            raise HeadNotFoundError(name)
+        return summaries[0]
+
+    def list(self, after: str | None = None, limit: int = 100) -> Page[HeadSummary, str]:
+        """The heads by name, in the order of their code points, in three queries whatever the limit.
+
+        Parameters
+        ----------
+        after : name of the last head seen; it need not exist any more.
+
+        Raises
+        ------
+        InvalidTextError
+            `after` can be no name.
+        """
+        values: dict[str, Any] = {"most": page_size(limit) + 1}
+        if after is not None:
+            require_storable("cursor", [after])
+            values["after"] = after
+        with self._database.snapshot() as connection:
+            rows = connection.execute(FIRST if after is None else NEXT, values).all()
+            summaries = _summaries(connection, rows[:limit])
+        names = page_of(rows, limit, lambda row: str(row.name))
+        return Page(tuple(summaries), names.next_after)
+
+    def published(self, name: str) -> Published:
+        """The version that predicts now: one indexed query, cheap enough for every prediction.
+
+        Raises
+        ------
+        HeadNotFoundError, VersionNotFoundError
+            There is no such head, or it has no published version.
+        """
+        with self._database.single() as connection:
+            row = connection.execute(PUBLISHED, {"name": name}).one_or_none() if is_storable(name) else None
+        if row is None:
+            raise HeadNotFoundError(name)
+        if row[1] is None:
+            raise VersionNotFoundError(f"the head {name!r} has no published version: train it first")
+        return Published(*row)
+
+    def commit(self, change: Change) -> Committed:
+        """Do everything of one write in one transaction.
+
+        When it returns, the change survives a killed process and a power loss, and every process sees it.
+        When it raises, nothing was written.
+
+        Raises
+        ------
+        RevisionConflictError
+            The head was changed or deleted since it was read, or it exists and was to be created.
+        ExampleNotFoundError, DuplicateExampleError, EmbeddingNotFoundError, InvalidTextError
+            The change does not fit the head.
+        ExtractorMismatchError
+            The change is of another extractor and does not replace all examples.
+        StoreUnavailableError
+            The database is locked, full or not reachable; the same change may be tried again.
+        """
+        commit.check(change)
+        with self._database.write() as connection:
+            return commit.apply(connection, self._database, change)
+
+    def delete(self, name: str) -> None:
+        """Forget a head: its examples, versions and files, and the embeddings no other head refers to.
+
+        Raises
+        ------
+        HeadNotFoundError
+        """
+        with self._database.write() as connection:
+            head_id = (
+                connection.execute(LOCK, {"name": name}).scalar_one_or_none() if is_storable(name) else None
+            )
+            if head_id is None:
+                raise HeadNotFoundError(name)
+            keys = [(row.extractor_digest, row.sha256) for row in connection.execute(KEYS, {"head": head_id})]
+            connection.execute(DELETE, {"head": head_id})
+            embeddings.forget(connection, keys)
+
+
+def _summaries(connection: Connection, rows: Sequence[Row[Any]]) -> list[HeadSummary]:
+    ids = {"ids": [row.id for row in rows]}
+    if not rows:
+        return []
+    counts: dict[int, dict[str, int]] = {}
+    for head_id, label, count in connection.execute(LABEL_COUNTS, ids):
+        counts.setdefault(head_id, {})[label] = count
+    published: dict[int, VersionSummary] = {}
+    for row in connection.execute(PUBLISHED_OF, ids):
+        published[row.head_id] = VersionSummary(**{**row._mapping, "classes": tuple(row.classes)})
+    return [
+        HeadSummary(HeadRow(**row._mapping), counts.get(row.id, {}), published.get(row.id)) for row in rows
+    ]

@@ -1,0 +1,1 @@
+"""The history of the tables: Alembic migrations, each with the tables as they were then."""

@@ -1,0 +1,109 @@
+"""What the store gives back: frozen rows, detached from the database. Times are aware and in UTC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
+Cursor = TypeVar("Cursor")
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item, Cursor]):
+    """A part of a list; `next_after` is the `after` of the next page, None if this is the last."""
+
+    items: tuple[Item, ...]
+    next_after: Cursor | None
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    """A head as it is now.
+
+    `revision` counts the commits: it changes when examples change or a version is added, not when
+    another version is published. `id` is never given to another head, `name` may be.
+    """
+
+    id: int
+    name: str
+    extractor_name: str
+    extractor_digest: str
+    revision: int
+    published_version: int | None
+    last_version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a prediction needs to know: the version to use, and the extractor that version was trained on."""
+
+    head_id: int
+    number: int
+    extractor_name: str
+    extractor_digest: str
+    revision: int
+
+
+@dataclass(frozen=True)
+class VersionSummary:
+    """A version without its report. `revision` is the head's at which the support set was as trained on."""
+
+    head_id: int
+    number: int
+    created_at: datetime
+    extractor_name: str
+    extractor_digest: str
+    revision: int
+    parent_version: int | None
+    examples_total: int
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VersionRow(VersionSummary):
+    options: Mapping[str, Any]
+    report: Mapping[str, Any]
+    warnings: tuple[Any, ...]
+    file_sha256: str
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class HeadSummary:
+    """A head with its examples counted by label (sorted) and its published version, if one is."""
+
+    head: HeadRow
+    label_counts: Mapping[str, int]
+    published: VersionSummary | None
+
+
+@dataclass(frozen=True)
+class ExampleRow:
+    """One example. `seq` orders the examples and is the cursor of their list; `sha256` is its input's."""
+
+    seq: int
+    id: str
+    label: str
+    sha256: str
+    source_id: str | None
+    size_bytes: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """All examples of a head at one revision, oldest first: three columns of equal length."""
+
+    head_id: int
+    revision: int
+    extractor_name: str
+    extractor_digest: str
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)

@@ -1,0 +1,102 @@
+"""Bringing the tables up to date, and telling whether they are. Knows Alembic; knows no table.
+
+The migrations are found beside this file, so that neither the working folder nor an alembic.ini
+matters. `python -m service.store.schema "what changes"` writes the next migration from the difference
+between `tables` and the migrations so far, for a developer to read and correct.
+"""
+
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from service.store.database import Database
+from service.store.errors import SchemaError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION_TABLE = "alembic_version"
+
+
+def migrate(database: Database) -> None:
+    """Bring the tables up to date, in one transaction; processes that do it at once take turns.
+
+    Raises
+    ------
+    SchemaError
+        The database is of a newer version of Headstart.
+    StoreUnavailableError
+    """
+    with database.snapshot() as connection:
+        if _revision(connection) == newest():
+            return
+    with database.migrating() as connection:
+        # Asked again: another process may have migrated while this one waited.
+        if _revision(connection) != newest():
+            command.upgrade(_config(connection), "head")
+
+
+def check(connection: Connection) -> None:
+    """See whether the tables are those of this code.
+
+    Raises
+    ------
+    SchemaError
+    """
+    found = _revision(connection)
+    if found != newest():
+        raise SchemaError(
+            f"the database is at schema {found}, this version needs {newest()}: migrate it first"
+        )
+
+
+@cache
+def newest() -> str:
+    """The schema that this code needs."""
+    return str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema of the database, None if it has no tables yet."""
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None and found not in _known():
+        raise SchemaError(
+            f"the database is at schema {found}, which this version of Headstart does not know: "
+            "it was used by a newer one; use that, or restore a backup"
+        )
+    return found
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config(attributes={"connection": connection})
+    # Alembic expands % in its options.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("file_template", "r%%(rev)s_%%(slug)s")
+    return config
+
+
+def write_next(message: str) -> None:
+    """Write the next migration file."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{folder}/empty.db")
+        try:
+            migrate(database)
+            number = f"{int(newest()) + 1:04}"
+            with database.migrating() as connection:
+                command.revision(_config(connection), message, autogenerate=True, rev_id=number)
+        finally:
+            database.close()
+
+
+if __name__ == "__main__":
+    write_next(sys.argv[1])

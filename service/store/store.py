@@ -1,0 +1,87 @@
+"""The store: everything that is remembered, behind one object. Knows no HTTP, no extractor, no training."""
+
+from types import TracebackType
+
+from sqlalchemy import select
+
+from service.store import schema
+from service.store.database import BUSY_TIMEOUT_S, Database
+from service.store.embeddings import Embeddings
+from service.store.examples import Examples
+from service.store.heads import Heads
+from service.store.versions import Versions
+
+
+class Store:
+    """Heads, examples, versions and embeddings in one database; safe to share between threads.
+
+    Several processes open the same database; what one has committed, all see at their next call.
+
+    Attributes
+    ----------
+    heads : Heads
+    examples : Examples
+    versions : Versions
+    embeddings : Embeddings
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.heads = Heads(database)
+        self.examples = Examples(database)
+        self.versions = Versions(database)
+        self.embeddings = Embeddings(database)
+
+    @classmethod
+    def open(cls, database_url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Store":
+        """A store on a database that need not exist yet; `migrate` makes its tables.
+
+        Parameters
+        ----------
+        database_url : `sqlite:////folder/headstart.db` (the folder is made) or `postgresql://...`.
+        busy_timeout_s : how long a call waits for other writers before it gives up.
+
+        Raises
+        ------
+        DatabaseUrlError
+            The URL names no database that can be used.
+        StoreUnavailableError
+            The folder cannot be made or written to.
+        """
+        return cls(Database(database_url, busy_timeout_s))
+
+    def migrate(self) -> None:
+        """Make the tables, or bring them up to date. Any number of processes may do so at once.
+
+        Raises
+        ------
+        SchemaError
+            The database is of a newer version of Headstart.
+        StoreUnavailableError
+        """
+        schema.migrate(self._database)
+
+    def check(self) -> None:
+        """See whether the store can be used now: for readiness.
+
+        Raises
+        ------
+        SchemaError
+            The tables are missing, older or newer than this code.
+        StoreUnavailableError
+        """
+        with self._database.snapshot() as connection:
+            connection.execute(select(1))
+            schema.check(connection)
+
+    def close(self) -> None:
+        """Close all connections; later calls raise StoreUnavailableError."""
+        self._database.close()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,142 @@
+"""The tables, as SQLAlchemy Core. Knows neither how they are written nor how they came to be.
+
+Every statement of the store is built from these. A change here needs a migration; a test compares the two.
+
+- A head's id is never given twice, so that what workers remember under (head id, number) stays true.
+- An example refers to its embedding by a foreign key: no pruning and no race can take away
+  the embedding of an example, because the database refuses it.
+- Nothing but keys is indexed by a text that a client chose, save the name of a head.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+DIGEST_LENGTH = 64  # sha256 in hexadecimal
+ID_LENGTH = 32  # a UUID in hexadecimal
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, in UTC in the database and in UTC when it comes back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time without a time zone")
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite counts rows by itself only for a column called INTEGER.
+RowId = BigInteger().with_variant(Integer, "sqlite")
+Digest = String(DIGEST_LENGTH)
+# Names and labels are ordered by code point everywhere, so that a page means the same on every server.
+ClientText = Text().with_variant(Text(collation="C"), "postgresql")
+
+heads = Table(
+    "heads",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("name", ClientText, nullable=False, unique=True),
+    Column("extractor_name", Text, nullable=False),
+    Column("extractor_digest", Digest, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("published_version", Integer),
+    Column("last_version", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+embeddings = Table(
+    "embeddings",
+    metadata,
+    Column("extractor_digest", Digest, primary_key=True),
+    Column("sha256", Digest, primary_key=True),
+    Column("size_bytes", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("vector", LargeBinary, nullable=False),  # last: SQLite then reads the rest without it
+)
+# Answers "how many bytes" and "which are the oldest" without touching the vectors.
+Index("ix_embeddings_age", embeddings.c.created_at, embeddings.c.size_bytes)
+
+examples = Table(
+    "examples",
+    metadata,
+    Column("seq", RowId, primary_key=True, autoincrement=True),
+    Column("id", String(ID_LENGTH), nullable=False, unique=True),
+    Column("head_id", RowId, ForeignKey("heads.id", ondelete="CASCADE"), nullable=False),
+    Column("extractor_digest", Digest, nullable=False),
+    Column("sha256", Digest, nullable=False),
+    Column("label", ClientText, nullable=False),
+    Column("source_id", Text),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("head_id", "sha256"),
+    ForeignKeyConstraint(
+        ["extractor_digest", "sha256"], ["embeddings.extractor_digest", "embeddings.sha256"]
+    ),
+    sqlite_autoincrement=True,
+)
+Index("ix_examples_head_id_seq", examples.c.head_id, examples.c.seq)
+Index("ix_examples_embedding", examples.c.extractor_digest, examples.c.sha256)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("head_id", RowId, ForeignKey("heads.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("extractor_name", Text, nullable=False),
+    Column("extractor_digest", Digest, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("parent_version", Integer),
+    Column("examples_total", Integer, nullable=False),
+    Column("classes", JSON, nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("report", JSON, nullable=False),
+    Column("warnings", JSON, nullable=False),
+)
+
+head_files = Table(
+    "head_files",
+    metadata,
+    Column("head_id", RowId, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("sha256", Digest, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["head_id", "number"], ["versions.head_id", "versions.number"], ondelete="CASCADE"),
+)

@@ -1,0 +1,175 @@
+"""The versions of heads and their files: immutable, one of them published. Knows no training."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, exists, func, insert, select, update
+
+from service.store import tables
+from service.store.changes import NewVersion
+from service.store.database import Database
+from service.store.errors import HeadNotFoundError, StoreCorruptedError, VersionNotFoundError
+from service.store.paging import page_of, page_size
+from service.store.records import HeadRow, Page, VersionRow
+from service.store.text import is_storable
+
+LARGEST_NUMBER = 2**31 - 1  # of an SQL integer
+
+_heads = tables.heads
+_versions = tables.versions
+_files = tables.head_files
+
+ROWS = (
+    select(_versions, _files.c.sha256, _files.c.size_bytes)
+    .join(_files, (_files.c.head_id == _versions.c.head_id) & (_files.c.number == _versions.c.number))
+    .join(_heads, _heads.c.id == _versions.c.head_id)
+    .where(_heads.c.name == bindparam("name"))
+)
+ONE = ROWS.where(_versions.c.number == bindparam("wanted"))
+NEWEST = (
+    ROWS.where(_versions.c.number < bindparam("before"))
+    .order_by(_versions.c.number.desc())
+    .limit(bindparam("most"))
+)
+HEAD_EXISTS = select(_heads.c.id).where(_heads.c.name == bindparam("name"))
+FILE = select(_files.c.data, _files.c.sha256).where(
+    _files.c.head_id == bindparam("head"), _files.c.number == bindparam("wanted")
+)
+PUBLISH = (
+    update(_heads)
+    .where(
+        _heads.c.name == bindparam("head"),
+        exists().where(_versions.c.head_id == _heads.c.id, _versions.c.number == bindparam("wanted")),
+    )
+    .values(published_version=bindparam("wanted"), updated_at=bindparam("now"))
+    .returning(_heads)
+)
+EXAMPLES_TOTAL = (
+    select(func.count()).select_from(tables.examples).where(tables.examples.c.head_id == bindparam("head"))
+)
+
+
+class Versions:
+    """The versions of all heads; safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self, head: str, after: int | None = None, limit: int = 100) -> Page[VersionRow, int]:
+        """The versions of a head, newest first.
+
+        Parameters
+        ----------
+        after : the number of the last version seen; the page starts with the one before it.
+
+        Raises
+        ------
+        HeadNotFoundError
+        """
+        before = LARGEST_NUMBER if after is None else max(0, min(after, LARGEST_NUMBER))
+        with self._database.snapshot() as connection:
+            _require_head(connection, head)
+            rows = connection.execute(
+                NEWEST, {"name": head, "before": before, "most": page_size(limit) + 1}
+            ).all()
+        return page_of([_version_row(row) for row in rows], limit, lambda version: version.number)
+
+    def get(self, head: str, number: int) -> VersionRow:
+        """One version of a head.
+
+        Raises
+        ------
+        HeadNotFoundError, VersionNotFoundError
+        """
+        with self._database.snapshot() as connection:
+            _require_head(connection, head)
+            row = None
+            if 0 < number <= LARGEST_NUMBER:
+                row = connection.execute(ONE, {"name": head, "wanted": number}).one_or_none()
+        if row is None:
+            raise _no_version(head, number)
+        return _version_row(row)
+
+    def file(self, head_id: int, number: int) -> bytes:
+        """The head file of a version, as it was committed.
+
+        Raises
+        ------
+        VersionNotFoundError
+            There is none, or its head was deleted.
+        StoreCorruptedError
+            The bytes are not those that were written.
+        """
+        with self._database.single() as connection:
+            row = connection.execute(FILE, {"head": head_id, "wanted": number}).one_or_none()
+        if row is None:
+            raise _no_version(head_id, number)
+        data = bytes(row.data)
+        if hashlib.sha256(data).hexdigest() != row.sha256:
+            raise StoreCorruptedError(f"the file of version {number} of head {head_id} is damaged")
+        return data
+
+    def publish(self, head: str, number: int) -> HeadRow:
+        """Make a version the one that predicts: forward or back, at once and for every process.
+
+        The revision stays, so that a training under way is not thrown out by it.
+
+        Raises
+        ------
+        HeadNotFoundError, VersionNotFoundError
+        """
+        with self._database.write() as connection:
+            row = None
+            if is_storable(head) and 0 < number <= LARGEST_NUMBER:
+                row = connection.execute(
+                    PUBLISH, {"head": head, "wanted": number, "now": datetime.now(UTC)}
+                ).one_or_none()
+            if row is None:
+                _require_head(connection, head)
+                raise _no_version(head, number)
+        return HeadRow(**row._mapping)
+
+
+def add_version(connection: Connection, head: HeadRow, version: NewVersion, now: datetime) -> None:
+    """Write the head's newest version, number `head.last_version`, and its file."""
+    key = {"head_id": head.id, "number": head.last_version}
+    total = connection.execute(EXAMPLES_TOTAL, {"head": head.id}).scalar_one()
+    connection.execute(
+        insert(_versions),
+        {
+            **key,
+            "created_at": now,
+            "extractor_name": head.extractor_name,
+            "extractor_digest": head.extractor_digest,
+            "revision": head.revision,
+            "parent_version": version.parent_version,
+            "examples_total": total,
+            "classes": list(version.classes),
+            "options": dict(version.options),
+            "report": dict(version.report),
+            "warnings": list(version.warnings),
+        },
+    )
+    sha256 = hashlib.sha256(version.file).hexdigest()
+    connection.execute(
+        insert(_files), {**key, "sha256": sha256, "size_bytes": len(version.file), "data": version.file}
+    )
+
+
+def _version_row(row: Row[Any]) -> VersionRow:
+    fields = dict(row._mapping)
+    fields["file_sha256"] = fields.pop("sha256")
+    fields["file_bytes"] = fields.pop("size_bytes")
+    fields["classes"] = tuple(fields["classes"])
+    fields["warnings"] = tuple(fields["warnings"])
+    return VersionRow(**fields)
+
+
+def _require_head(connection: Connection, head: str) -> None:
+    if not is_storable(head) or connection.execute(HEAD_EXISTS, {"name": head}).one_or_none() is None:
+        raise HeadNotFoundError(head)
+
+
+def _no_version(head: str | int, number: int) -> VersionNotFoundError:
+    return VersionNotFoundError(f"the head {head!r} has no version {number}")
