@@ -1,0 +1,53 @@
+"""The REST application: routes, errors, OpenAPI, and an engine for as long as it lives. Knows no BentoML."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from service.config import Settings
+from service.engine import Engine
+from service.envelope import Envelope, install_error_handlers
+from service.ingest import LingeringClose
+from service.routes import ROUTERS
+from training import __version__
+
+DESCRIPTION = (
+    "Teach a frozen, pretrained network new classes: post a few labelled images, get a calibrated, versioned"
+    " classifier back, then call it for predictions."
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the ASGI application; its lifespan starts and closes the engine.
+
+    Parameters
+    ----------
+    settings : the settings of this process.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.engine = await to_thread.run_sync(Engine.start, settings)
+        try:
+            yield
+        finally:
+            engine, app.state.engine = app.state.engine, None
+            await to_thread.run_sync(engine.close)
+
+    app = FastAPI(
+        title="Headstart",
+        version=__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.engine = None
+    for router in ROUTERS:
+        app.include_router(router)
+    install_error_handlers(app)
+    app.add_middleware(Envelope)
+    app.add_middleware(LingeringClose)
+    return app

@@ -1,0 +1,85 @@
+"""The BentoML service: processes, sockets and packaging. The only module that imports bentoml.
+
+The REST application is mounted at the root, and `FrontDoor` sends every request straight to it, so that none
+of BentoML's own routes answers in its place. The environment is set before the imports that read it.
+"""
+
+import contextlib
+import os
+from dataclasses import replace
+
+from service.config import Settings
+from service.rundir import make_metrics_folder, metrics_folder
+
+SETTINGS = Settings.from_env()
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    # A worker. BentoML names one folder for all servers of a user, and the next server to start empties it.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(SETTINGS.home, os.getppid()))
+
+import bentoml
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api import create_app
+from service.engine import prepare
+from service.logs import configure_logging
+from training.errors import HeadstartError
+
+# The model store's name of an extractor, as `deploy/bento.py` gives it.
+MODEL_PREFIX = "headstart-"
+
+
+def _with_bundled_extractors(settings: Settings) -> Settings:
+    """Extractors that are not in the home folder come from the model store, which travels with a bento."""
+    found = []
+    for name in settings.extractors:
+        if not settings.extractor_folder(name).exists():
+            with contextlib.suppress(bentoml.exceptions.NotFound):
+                name = bentoml.models.get(f"{MODEL_PREFIX}{name}:latest").path
+        found.append(name)
+    return replace(settings, extractors=tuple(found))
+
+
+SETTINGS = _with_bundled_extractors(SETTINGS)
+configure_logging(SETTINGS.log_level)
+REST = create_app(SETTINGS)
+
+# BentoML cuts a request off after this; a large batch on one core takes minutes.
+REQUEST_TIMEOUT_S = 3600
+
+
+class FrontDoor:
+    """Every HTTP request goes to the REST application; everything else (the lifespan) to BentoML."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        target = REST if scope["type"] == "http" else self.app
+        await target(scope, receive, send)
+
+
+@bentoml.service(
+    name="headstart",
+    workers=SETTINGS.worker_count,
+    traffic={"timeout": REQUEST_TIMEOUT_S},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": SETTINGS.log_level in ("debug", "info")}},
+)
+@bentoml.asgi_app(REST, path="/")
+class Headstart:
+    """Heads on frozen extractors, over REST."""
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def prepare() -> None:
+        """Runs once, in the parent of the worker processes, before they start; ends it if they could not."""
+        try:
+            prepare(SETTINGS)
+            make_metrics_folder(SETTINGS.home, os.getpid())
+        except (HeadstartError, OSError) as error:
+            raise SystemExit(f"Error: {error}") from error
+
+
+Headstart.add_asgi_middleware(FrontDoor)  # type: ignore[attr-defined]

@@ -1,0 +1,213 @@
+"""Inputs to embeddings through the caches: memory, then store, then the extractor on every core.
+
+An input is known by the sha256 of its bytes, an extractor by its digest. Knows no heads and no HTTP.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import repeat
+
+import numpy as np
+import numpy.typing as npt
+
+from service import metrics
+from service.cache import LruCache
+from service.errors import ApiError
+from service.extractor import Extractor
+from service.store import Store
+from training.errors import InputError
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embeddings of a batch.
+
+    Attributes
+    ----------
+    keys : sha256 of each input, in order.
+    vectors : embedding, shape (dim,), of each key that could be embedded.
+    computed : the vectors among them that no cache had.
+    errors : what is wrong with an input, by its position in the batch.
+    decode_s, embed_s : wall time of the batch, shared out between decoding and the network.
+    """
+
+    keys: tuple[str, ...]
+    vectors: Mapping[str, Vector]
+    computed: Mapping[str, Vector]
+    errors: Mapping[int, InputError]
+    decode_s: float
+    embed_s: float
+
+    def matrix(self, positions: Sequence[int]) -> npt.NDArray[np.float32]:
+        """The embeddings of some positions, shape (len(positions), dim)."""
+        return np.stack([self.vectors[self.keys[position]] for position in positions])
+
+
+@dataclass
+class _Work:
+    """What one thread found in its chunk of a batch, and what the whole batch comes to."""
+
+    vectors: dict[str, Vector] = field(default_factory=dict)
+    errors: dict[str, InputError] = field(default_factory=dict)
+    decode_s: float = 0.0
+    embed_s: float = 0.0
+
+
+class Embedder:
+    """Embeds inputs with one extractor; may be called from many threads at once.
+
+    Parameters
+    ----------
+    extractor : a loaded extractor.
+    store : where embeddings are kept for all processes.
+    threads : how many inputs are decoded and embedded at once.
+    memory_cache_bytes : bound of the cache in memory.
+    """
+
+    def __init__(self, extractor: Extractor, store: Store, *, threads: int, memory_cache_bytes: int) -> None:
+        self.extractor = extractor
+        self._store = store
+        self._memory: LruCache[str, Vector] = LruCache(memory_cache_bytes)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="embed")
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+    def embed(self, inputs: Sequence[bytes], *, doomed: threading.Event | None = None) -> Embedded:
+        """Embed a batch; an input seen before, here or in an earlier batch, is not embedded again.
+
+        Parameters
+        ----------
+        inputs : the bytes of each input.
+        doomed : for a batch that is worth nothing with a bad input in it. Once set, by the caller or by a bad
+            input, the rest is decoded, so that every bad input is found, but no longer embedded.
+        """
+        start = time.perf_counter()
+        keys = tuple(hashlib.sha256(data).hexdigest() for data in inputs)
+        vectors = self.cached(keys)
+        missing = {key: data for key, data in zip(keys, inputs, strict=True) if key not in vectors}
+        work = self._compute(missing, doomed)
+        vectors.update(work.vectors)
+        metrics.EMBEDDINGS.labels("computed").inc(len(work.vectors))
+        wall_s = time.perf_counter() - start
+        busy_s = work.decode_s + work.embed_s
+        decode_share = work.decode_s / busy_s if busy_s else 0.0
+        return Embedded(
+            keys=keys,
+            vectors=vectors,
+            computed=work.vectors,
+            errors={i: work.errors[key] for i, key in enumerate(keys) if key in work.errors},
+            decode_s=wall_s * decode_share,
+            embed_s=wall_s * (1 - decode_share),
+        )
+
+    def cached(self, keys: Sequence[str]) -> dict[str, Vector]:
+        """The embeddings that memory or store has, by key."""
+        found: dict[str, Vector] = {}
+        absent: list[str] = []
+        for key in dict.fromkeys(keys):
+            vector = self._memory.get(key)
+            if vector is None:
+                absent.append(key)
+            else:
+                found[key] = vector
+        metrics.EMBEDDINGS.labels("memory").inc(len(found))
+        if absent:
+            stored = self._store.embeddings.get(self.extractor.digest, absent)
+            metrics.EMBEDDINGS.labels("store").inc(len(stored))
+            for key, vector in stored.items():
+                self._memory.put(key, vector, vector.nbytes)
+            found.update(stored)
+        return found
+
+    def _compute(self, missing: Mapping[str, bytes], doomed: threading.Event | None) -> _Work:
+        work = _Work()
+        if not missing:
+            return work
+        items = list(missing.items())
+        size = self.extractor.batch_size
+        chunks = [items[i : i + size] for i in range(0, len(items), size)]
+        for part in self._pool.map(self._compute_chunk, chunks, repeat(doomed)):
+            work.vectors.update(part.vectors)
+            work.errors.update(part.errors)
+            work.decode_s += part.decode_s
+            work.embed_s += part.embed_s
+        for key, vector in work.vectors.items():
+            self._memory.put(key, vector, vector.nbytes)
+        return work
+
+    def _compute_chunk(self, chunk: Sequence[tuple[str, bytes]], doomed: threading.Event | None) -> _Work:
+        part = _Work()
+        start = time.perf_counter()
+        images: dict[str, npt.NDArray[np.uint8]] = {}
+        for key, data in chunk:
+            try:
+                images[key] = self.extractor.decode(data)
+            except InputError as error:
+                part.errors[key] = error
+        decoded = time.perf_counter()
+        if doomed is not None and part.errors:
+            doomed.set()
+        if images and not (doomed and doomed.is_set()):
+            embeddings = self.extractor.embed(list(images.values()))
+            embeddings.flags.writeable = False
+            part.vectors = dict(zip(images, embeddings, strict=True))
+        part.decode_s = decoded - start
+        part.embed_s = time.perf_counter() - decoded
+        metrics.STAGE_SECONDS.labels("decode").observe(part.decode_s)
+        metrics.STAGE_SECONDS.labels("embed").observe(part.embed_s)
+        return part
+
+
+class Embedders:
+    """The loaded extractors of a server, each with its caches. The first is the default."""
+
+    def __init__(self, embedders: Sequence[Embedder]) -> None:
+        self._by_name = {embedder.extractor.name: embedder for embedder in embedders}
+        self._by_digest = {embedder.extractor.digest: embedder for embedder in embedders}
+        self._default = embedders[0]
+
+    def __iter__(self) -> Iterator[Embedder]:
+        return iter(self._by_name.values())
+
+    def named(self, name: str | None) -> Embedder:
+        """The embedder of an extractor's name; the default one without a name.
+
+        Raises
+        ------
+        ApiError
+            404: no extractor of that name is loaded.
+        """
+        if name is None:
+            return self._default
+        if name not in self._by_name:
+            loaded = ", ".join(self._by_name)
+            raise ApiError(404, "extractor_not_found", f"no extractor {name!r} is loaded; loaded: {loaded}")
+        return self._by_name[name]
+
+    def with_digest(self, digest: str) -> Embedder:
+        """The embedder of the extractor that a head was trained on.
+
+        Raises
+        ------
+        ApiError
+            409: that extractor is not loaded, or was exported anew and gives other embeddings.
+        """
+        if digest not in self._by_digest:
+            raise ApiError(
+                409,
+                "extractor_mismatch",
+                f"this head belongs to extractor {digest[:12]}, which is not loaded; load it with"
+                " HEADSTART_EXTRACTORS, or create the head anew with PUT",
+            )
+        return self._by_digest[digest]
+
+    def close(self) -> None:
+        for embedder in self:
+            embedder.close()

@@ -1,0 +1,90 @@
+"""Everything a server process holds, built once from the settings: store, extractors, learner, predictor.
+
+Knows how to prepare a home folder before the processes start, and when a process is ready.
+"""
+
+from dataclasses import dataclass
+
+from service.config import Settings
+from service.embedder import Embedder, Embedders
+from service.extractor import Extractor
+from service.learner import Learner
+from service.predictor import Predictor
+from service.store import Store
+from service.writeback import EmbeddingWriter
+
+
+def prepare(settings: Settings) -> None:
+    """Once, before any process serves: bring the database to the current schema, try out the extractors.
+
+    Raises
+    ------
+    ManifestError, DeviceError, StoreError
+        No process could serve; the message says what to do.
+    """
+    _load_extractors(settings)
+    store = Store.open(settings.resolved_database_url)
+    try:
+        store.migrate()
+    finally:
+        store.close()
+
+
+def _load_extractors(settings: Settings) -> list[Extractor]:
+    return [
+        Extractor.load(
+            settings.extractor_folder(name), device=settings.device, max_pixels=settings.max_pixels
+        )
+        for name in settings.extractors
+    ]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The parts of one server process. `Engine.start` returns when the process is ready to answer."""
+
+    settings: Settings
+    store: Store
+    embedders: Embedders
+    writer: EmbeddingWriter
+    learner: Learner
+    predictor: Predictor
+
+    @classmethod
+    def start(cls, settings: Settings) -> "Engine":
+        """Open the store, load and check the extractors.
+
+        Raises
+        ------
+        ManifestError, DeviceError, StoreError
+            The process cannot serve; the message says what to do.
+        """
+        extractors = _load_extractors(settings)
+        store = Store.open(settings.resolved_database_url)
+        store.check()
+        embedders = Embedders(
+            [
+                Embedder(
+                    extractor,
+                    store,
+                    threads=settings.thread_count,
+                    memory_cache_bytes=settings.memory_cache_bytes,
+                )
+                for extractor in extractors
+            ]
+        )
+        writer = EmbeddingWriter(store, max_bytes=settings.store_cache_bytes)
+        return cls(
+            settings=settings,
+            store=store,
+            embedders=embedders,
+            writer=writer,
+            learner=Learner(store, embedders),
+            predictor=Predictor(store, embedders, writer, head_cache_bytes=settings.head_cache_bytes),
+        )
+
+    def close(self) -> None:
+        """Finish what is queued and let go of everything."""
+        self.embedders.close()
+        self.writer.close()
+        self.store.close()

@@ -1,0 +1,124 @@
+"""What wraps every request: an id, security headers, metrics, and one shape for every error.
+
+Knows no route by name. Answers for exceptions that nobody foresaw with a 500 that tells no internals.
+"""
+
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import metrics
+from service.errors import ApiError, api_error
+from training.errors import HeadstartError
+
+logger = logging.getLogger("headstart.api")
+
+REQUEST_ID_HEADER = "X-Request-ID"
+ACCEPTED_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:;"
+    " style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+}
+CODES_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
+
+
+def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON response; non-finite numbers become null, as JSON has none."""
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, headers, media_type="application/json")
+
+
+def error_answer(error: ApiError, request_id: str) -> Response:
+    return answer(error.body(request_id), error.status, error.headers)
+
+
+class Envelope:
+    """The outermost ASGI middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+        request_id = given if ACCEPTED_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID_HEADER] = request_id
+                for name, value in SECURITY_HEADERS.items():
+                    headers[name] = value
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except Exception:
+            if status:
+                raise
+            logger.exception("request %s failed", request_id)
+            error = ApiError(500, "internal_error", "something went wrong here; the log has the request id")
+            await error_answer(error, request_id)(scope, receive, send_with_headers)
+        finally:
+            _observe(scope, status, time.perf_counter() - start)
+
+
+def _observe(scope: Scope, status: int, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "unmatched")
+    metrics.REQUESTS.labels(scope["method"], route, status).inc()
+    metrics.REQUEST_SECONDS.labels(scope["method"], route).observe(seconds)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Render every documented error in the one shape."""
+
+    @app.exception_handler(ApiError)
+    async def api(request: Request, error: ApiError) -> Response:
+        return error_answer(error, request.state.request_id)
+
+    @app.exception_handler(HeadstartError)
+    async def domain(request: Request, error: HeadstartError) -> Response:
+        found = api_error(error)
+        if found.status >= 500:
+            logger.error("request %s: %s", request.state.request_id, error)
+        return error_answer(found, request.state.request_id)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return error_answer(validation_error(error.errors()), request.state.request_id)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        code = CODES_OF_STATUS.get(error.status_code, "http_error")
+        found = ApiError(error.status_code, code, str(error.detail), headers=error.headers)
+        return error_answer(found, request.state.request_id)
+
+
+def validation_error(problems: Any) -> ApiError:
+    """pydantic's findings as one error: the first is named, all are counted."""
+    first = problems[0]
+    place = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
+    if first["type"] == "json_invalid":
+        return ApiError(400, "malformed_json", f"the body is not JSON: {first['ctx']['error']}")
+    more = f" ({len(problems)} problems in all)" if len(problems) > 1 else ""
+    return ApiError(422, "invalid_parameter", f"{first['msg']}{more}", param=".".join(place) or None)

@@ -1,0 +1,144 @@
+"""A loaded extractor: one onnxruntime session, from image bytes to embeddings.
+
+Knows the provider policy (cpu, cuda, auto), warm-up and the golden check. Knows no cache, store or HTTP.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from training.errors import DeviceError, ManifestError
+from training.golden import GOLDEN_BOUND, Golden, relative_error
+from training.manifest import FILES, Manifest
+from training.preprocess import DecodeLimits, decode_image
+from training.runtime import onnxruntime as ort
+
+logger = logging.getLogger("headstart.extractor")
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+# Single-threaded sessions at batch 1 do the most work per core on CPU; a GPU needs batches to be busy.
+CPU_BATCH_SIZE = 1
+CUDA_BATCH_SIZE = 32
+
+ONNXRUNTIME_ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """An extractor folder, loaded. `embed` may be called from many threads at once."""
+
+    manifest: Manifest
+    digest: str
+    session: ort.InferenceSession
+    provider: str
+    batch_size: int
+    limits: DecodeLimits
+
+    @classmethod
+    def load(cls, folder: Path, *, device: str = "cpu", max_pixels: int = 64_000_000) -> "Extractor":
+        """Read, verify and warm up an extractor folder.
+
+        Parameters
+        ----------
+        folder : an extractor folder, as `headstart export` writes it.
+        device : "cpu", "cuda" (refuses to load without it) or "auto" (cuda where it works, else cpu).
+        max_pixels : larger images are refused before they are decoded.
+
+        Raises
+        ------
+        ManifestError
+            A file is missing or altered, or the golden inputs do not give their embeddings.
+        DeviceError
+            "cuda" was asked for and cannot be used.
+        """
+        manifest = Manifest.load(folder)
+        manifest.verify_files(folder)
+        session, provider = _open_session(folder / FILES.model, device)
+        extractor = cls(
+            manifest=manifest,
+            digest=manifest.digest,
+            session=session,
+            provider=provider,
+            batch_size=CUDA_BATCH_SIZE if provider == CUDA else CPU_BATCH_SIZE,
+            limits=DecodeLimits(max_pixels=max_pixels),
+        )
+        extractor.check_golden(folder)
+        logger.info("extractor %s %s ready on %s", manifest.name, extractor.digest[:12], provider)
+        return extractor
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def dim(self) -> int:
+        return self.manifest.output.dim
+
+    def decode(self, data: bytes) -> npt.NDArray[np.uint8]:
+        """Image bytes to the network's input, shape (height, width, 3). Raises InputError."""
+        return decode_image(data, self.manifest.preprocess, self.limits)
+
+    def embed(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        """Decoded images, each (height, width, 3), to embeddings, shape (len(images), dim)."""
+        batch = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
+        outputs = self.session.run([self.manifest.output.name], {self.manifest.input.name: batch})
+        embeddings: npt.NDArray[np.float32] = outputs[0]
+        return embeddings
+
+    def check_golden(self, folder: Path) -> None:
+        """Embed the golden inputs one by one and as a batch: also the warm-up of the session.
+
+        Raises
+        ------
+        ManifestError
+            An embedding is farther from the recorded one than rounding explains.
+        """
+        golden = Golden.load(folder)
+        images = [self.decode(data) for data in golden.inputs]
+        for found in (np.concatenate([self.embed([image]) for image in images]), self.embed(images)):
+            error = relative_error(found, golden.embeddings)
+            if error > GOLDEN_BOUND:
+                raise ManifestError(
+                    f"extractor {self.name}: the golden inputs give other embeddings on {self.provider} than"
+                    f" recorded: relative error {error:.2g}, allowed {GOLDEN_BOUND:g}"
+                )
+
+
+def _open_session(model: Path, device: str) -> tuple[ort.InferenceSession, str]:
+    if device == "cpu":
+        return _cpu_session(model), CPU
+    try:
+        return _cuda_session(model), CUDA
+    except DeviceError as error:
+        if device == "cuda":
+            raise
+        logger.warning("HEADSTART_DEVICE=auto: running on the CPU: %s", error)
+        return _cpu_session(model), CPU
+
+
+def _cpu_session(model: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = ONNXRUNTIME_ERRORS_ONLY
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return ort.InferenceSession(model, options, providers=[CPU])
+
+
+def _cuda_session(model: Path) -> ort.InferenceSession:
+    """onnxruntime falls back to the CPU with a log line; a user who asked for CUDA gets an error instead."""
+    advice = "install the gpu extra (requirements/gpu.txt) and an NVIDIA driver, or set HEADSTART_DEVICE=cpu"
+    if CUDA not in ort.get_available_providers():
+        raise DeviceError(f"this onnxruntime was built without CUDA; {advice}")
+    ort.preload_dlls()
+    options = ort.SessionOptions()
+    options.log_severity_level = ONNXRUNTIME_ERRORS_ONLY
+    session = ort.InferenceSession(model, options, providers=[CUDA, CPU])
+    if CUDA not in session.get_providers():
+        raise DeviceError(f"onnxruntime could not start its CUDA provider (its log says why); {advice}")
+    return session

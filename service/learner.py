@@ -1,0 +1,295 @@
+"""Changes of a support set, each with a new head version, each in one transaction.
+
+Reads a snapshot, plans, fits, and commits only if nobody changed the head meanwhile; else it starts again
+from the new state. Knows no HTTP beyond the documented errors.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from service import metrics
+from service.embedder import Embedder, Embedders
+from service.errors import ApiError
+from service.ingest import Batch
+from service.intake import Counts, Intake, Member
+from service.store import (
+    Change,
+    ExampleNotFoundError,
+    HeadNotFoundError,
+    HeadRow,
+    NewExample,
+    NewVersion,
+    RevisionConflictError,
+    Store,
+)
+from training.heads import FitOptions, Head, fit_head, save_head
+
+# A writer that loses this often against others gives up with a 409 and leaves the retry to its caller.
+MAX_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train: the options of the fit, which classes take part (None: all), whether to publish."""
+
+    fit: FitOptions = FitOptions()
+    classes: tuple[str, ...] | None = None
+    publish: bool = True
+
+    def as_dict(self) -> dict[str, object]:
+        return {**self.fit.as_dict(), "classes": None if self.classes is None else list(self.classes)}
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The outcome of a change: the head as it is now and, if it was trained, the new version."""
+
+    head: HeadRow
+    classes: tuple[str, ...]
+    counts: Counts
+    example_ids: tuple[str, ...]
+    version: int | None
+    trained: Head | None
+    timings_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A change to commit, the support set after it, what to say of it, and the head as it was read."""
+
+    change: Change
+    members: Sequence[Member]
+    counts: Counts
+    head: HeadRow | None
+
+    @property
+    def parent_version(self) -> int | None:
+        return None if self.head is None else self.head.published_version
+
+
+class Learner:
+    """Creates, changes and trains heads."""
+
+    def __init__(self, store: Store, embedders: Embedders) -> None:
+        self._store = store
+        self._embedders = embedders
+
+    def replace(
+        self, name: str, batch: Batch, *, extractor: str | None, train: TrainOptions | None, skip_bad: bool
+    ) -> Taught:
+        """Create a head from a batch of examples, or give an existing head this support set instead."""
+        embedder = self._embedders.named(extractor)
+        intake = Intake.of(batch, embedder, skip_bad=skip_bad)
+        members, counts = intake.join(())
+
+        def plan() -> Plan:
+            current = self._find(name)
+            change = Change(
+                head=name,
+                extractor_name=embedder.extractor.name,
+                extractor_digest=embedder.extractor.digest,
+                head_id=None if current is None else current.id,
+                expected_revision=None if current is None else current.revision,
+                replace_all=True,
+                add=_new_examples(members),
+                embeddings=intake.vectors_of(members),
+            )
+            return Plan(change, members, counts, current)
+
+        return self._carry_out(plan, embedder, train, intake)
+
+    def add(self, name: str, batch: Batch, *, train: TrainOptions | None, skip_bad: bool) -> Taught:
+        """Add examples to a head. If all are there already under the same labels, nothing changes."""
+        embedder = self._embedder_of(name)
+        intake = Intake.of(batch, embedder, skip_bad=skip_bad)
+
+        def plan() -> Plan:
+            current = self._current(name, embedder)
+            members, counts = intake.join(current.members)
+            change = replace(
+                current.change, add=_new_examples(members), embeddings=intake.vectors_of(members)
+            )
+            return replace(current, change=change, members=members, counts=counts)
+
+        return self._carry_out(plan, embedder, train, intake)
+
+    def remove(self, name: str, example_id: str, *, train: TrainOptions | None) -> Taught:
+        """Remove one example."""
+
+        def edit(plan: Plan) -> Plan:
+            rest = [member for member in plan.members if member.id != example_id]
+            return replace(plan, change=replace(plan.change, remove=(example_id,)), members=rest)
+
+        return self._edit(name, example_id, edit, train)
+
+    def relabel(self, name: str, example_id: str, label: str, *, train: TrainOptions | None) -> Taught:
+        """Give one example another label."""
+
+        def edit(plan: Plan) -> Plan:
+            renamed = [replace(m, label=label) if m.id == example_id else m for m in plan.members]
+            return replace(plan, change=replace(plan.change, relabel={example_id: label}), members=renamed)
+
+        return self._edit(name, example_id, edit, train)
+
+    def train(self, name: str, train: TrainOptions) -> Taught:
+        """A new version from the support set as it is."""
+        embedder = self._embedder_of(name)
+
+        return self._carry_out(lambda: self._current(name, embedder), embedder, train, None)
+
+    def _edit(
+        self, name: str, example_id: str, edit: Callable[[Plan], Plan], train: TrainOptions | None
+    ) -> Taught:
+        embedder = self._embedder_of(name)
+
+        def plan() -> Plan:
+            current = self._current(name, embedder)
+            if all(member.id != example_id for member in current.members):
+                raise ExampleNotFoundError(name, [example_id])
+            edited = edit(current)
+            return replace(edited, counts=Counts(total=len(edited.members), cached=len(edited.members)))
+
+        return self._carry_out(plan, embedder, train, None)
+
+    def _find(self, name: str) -> HeadRow | None:
+        try:
+            return self._store.heads.get(name)
+        except HeadNotFoundError:
+            return None
+
+    def _embedder_of(self, name: str) -> Embedder:
+        return self._embedders.with_digest(self._store.heads.get(name).extractor_digest)
+
+    def _current(self, name: str, embedder: Embedder) -> Plan:
+        """The head's support set as it is, and an empty change that fails once it is another."""
+        head = self._store.heads.get(name)
+        if head.extractor_digest != embedder.extractor.digest:
+            raise RevisionConflictError(f"head {name!r} has moved to another extractor")
+        support = self._store.examples.support_set(head.id)
+        members = [
+            Member(key, label, id=example_id)
+            for example_id, key, label in zip(support.ids, support.keys, support.labels, strict=True)
+        ]
+        change = Change(
+            head=name,
+            extractor_name=support.extractor_name,
+            extractor_digest=support.extractor_digest,
+            head_id=support.head_id,
+            expected_revision=support.revision,
+        )
+        counts = Counts(total=len(members), cached=len(members))
+        return Plan(change, members, counts, head)
+
+    def _carry_out(
+        self,
+        plan: Callable[[], Plan],
+        embedder: Embedder,
+        train: TrainOptions | None,
+        intake: Intake | None,
+    ) -> Taught:
+        start = time.perf_counter() - (intake.wall_s if intake else 0.0)
+        for _ in range(MAX_ATTEMPTS):
+            try:
+                planned = plan()
+                if intake and planned.head and not (planned.counts.added or planned.change.replace_all):
+                    return _unchanged(planned, planned.head, intake)
+                return self._attempt(planned, embedder, train, intake, start)
+            except RevisionConflictError:
+                continue
+        raise ApiError(409, "conflict", "others changed this head at every attempt; try again")
+
+    def _attempt(
+        self,
+        plan: Plan,
+        embedder: Embedder,
+        train: TrainOptions | None,
+        intake: Intake | None,
+        start: float,
+    ) -> Taught:
+        fit_start = time.perf_counter()
+        head = None if train is None else self._fit(plan, embedder, train, intake)
+        fit_end = time.perf_counter()
+        change = plan.change
+        if head is not None and train is not None:
+            change = replace(change, version=_new_version(head, train))
+            metrics.VERSIONS.inc()
+        with metrics.stage("store"):
+            committed = self._store.heads.commit(change)
+        timings_s = {
+            "decode": intake.embedded.decode_s if intake else 0.0,
+            "embed": intake.embedded.embed_s if intake else 0.0,
+            "fit": fit_end - fit_start,
+            "store": time.perf_counter() - fit_end,
+            "total": time.perf_counter() - start,
+        }
+        return Taught(
+            head=committed.head,
+            classes=_labels(plan.members) if head is None else head.classes,
+            counts=plan.counts,
+            example_ids=committed.example_ids,
+            version=committed.version,
+            trained=head,
+            timings_ms={name: round(seconds * 1e3, 3) for name, seconds in timings_s.items()},
+        )
+
+    def _fit(self, plan: Plan, embedder: Embedder, train: TrainOptions, intake: Intake | None) -> Head:
+        chosen = _of_classes(plan.members, train.classes)
+        vectors = dict(intake.embedded.vectors) if intake else {}
+        vectors.update(embedder.cached([m.key for m in chosen if m.key not in vectors]))
+        if any(member.key not in vectors for member in chosen):
+            raise RevisionConflictError("an example was removed while its embedding was read")
+        matrix = np.empty((len(chosen), embedder.extractor.dim), np.float32)
+        for row, member in enumerate(chosen):
+            matrix[row] = vectors[member.key]
+        with metrics.stage("fit"):
+            return fit_head(
+                matrix,
+                [member.label for member in chosen],
+                extractor_digest=embedder.extractor.digest,
+                options=train.fit,
+                parent_version=plan.parent_version,
+            )
+
+
+def _unchanged(plan: Plan, head: HeadRow, intake: Intake) -> Taught:
+    return Taught(
+        head=head,
+        classes=_labels(plan.members),
+        counts=plan.counts,
+        example_ids=(),
+        version=None,
+        trained=None,
+        timings_ms={"total": round(intake.wall_s * 1e3, 3)},
+    )
+
+
+def _labels(members: Sequence[Member]) -> tuple[str, ...]:
+    return tuple(sorted({member.label for member in members}))
+
+
+def _new_examples(members: Sequence[Member]) -> tuple[NewExample, ...]:
+    return tuple(member.new for member in members if member.new)
+
+
+def _of_classes(members: Sequence[Member], classes: Sequence[str] | None) -> Sequence[Member]:
+    if classes is None:
+        return members
+    unknown = sorted(set(classes) - {member.label for member in members})
+    if unknown:
+        raise ApiError(422, "unknown_class", f"no example has the label {unknown[0]!r}", param="classes")
+    return [member for member in members if member.label in classes]
+
+
+def _new_version(head: Head, train: TrainOptions) -> NewVersion:
+    return NewVersion(
+        file=save_head(head),
+        classes=head.classes,
+        options=train.as_dict(),
+        report=head.report.as_dict(),
+        warnings=head.report.warnings,
+        parent_version=head.parent_version,
+        publish=train.publish,
+    )

@@ -1,0 +1,56 @@
+"""Prometheus metrics: what is counted and how all processes of a server answer as one.
+
+Knows no route and no store.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+REQUESTS = Counter("headstart_requests", "Answered requests.", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "headstart_request_seconds", "Time to answer a request, in seconds.", ["method", "route"], buckets=SECONDS
+)
+EMBEDDINGS = Counter(
+    "headstart_embeddings",
+    "Embeddings used, by where they came from: computed by the extractor, or cached in memory or store.",
+    ["source"],
+)
+STAGE_SECONDS = Histogram(
+    "headstart_stage_seconds", "Time spent in one stage of a request, in seconds.", ["stage"], buckets=SECONDS
+)
+PREDICTIONS = Counter("headstart_predictions", "Predicted inputs, by whether they were unknown.", ["unknown"])
+VERSIONS = Counter("headstart_versions_trained", "Head versions trained.")
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Observe how long a block takes under `headstart_stage_seconds{stage=name}`."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        STAGE_SECONDS.labels(name).observe(time.perf_counter() - start)
+
+
+def render() -> bytes:
+    """All metrics in the text exposition format, summed over the processes of this server."""
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)

@@ -1,0 +1,108 @@
+"""What OpenAPI cannot see in the signatures: the three forms of a body, and the errors of a route.
+
+Knows the documentation only; `service.ingest` does the reading.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.schemas import ErrorAnswer
+
+PIXEL = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
+BINARY = {"type": "string", "format": "binary"}
+INPUT = {
+    "type": "string",
+    "format": "image-input",
+    "description": "A data URI, base64 or, where allowed, an http(s) URL.",
+}
+
+REASONS = {
+    400: "The request is malformed: its JSON, multipart or headers.",
+    404: "There is no such head, version, example or extractor.",
+    405: "The path does not have this method.",
+    409: "It conflicts with the state of the head; the message says how.",
+    413: "The body, one input or an image is larger than allowed.",
+    415: "An input is not an image of a format that is read, or the encoding is not supported.",
+    422: "A value is missing or out of bounds, or an input cannot be used.",
+    500: "Something went wrong here; the log has the request id.",
+    503: "Not ready, or the database cannot be reached; try again.",
+}
+INPUT_STATUSES = (400, 404, 405, 409, 413, 415, 422, 500, 503)
+STATE_STATUSES = (400, 404, 405, 409, 413, 415, 422, 500, 503)
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documented errors of a route."""
+    return {status: {"model": ErrorAnswer, "description": REASONS[status]} for status in statuses}
+
+
+def examples_body() -> dict[str, Any]:
+    """The body of labelled examples, in its three forms."""
+    item = {
+        "type": "object",
+        "required": ["input", "label"],
+        "properties": {
+            "input": INPUT,
+            "label": {"type": "string", "minLength": 1, "maxLength": 256},
+            "id": {"type": "string", "maxLength": 512},
+        },
+    }
+    document = {
+        "type": "object",
+        "required": ["examples"],
+        "properties": {"examples": {"type": "array", "items": item}},
+        "example": {"examples": [{"input": PIXEL, "label": "cat", "id": "a.png"}]},
+    }
+    multipart = {
+        "type": "object",
+        "description": "The field name is the label. A zip with a folder for each class works too.",
+        "additionalProperties": {"type": "array", "items": BINARY},
+    }
+    return _body(document, multipart)
+
+
+def inputs_body() -> dict[str, Any]:
+    """The body of unlabelled inputs, in its three forms."""
+    item = {
+        "anyOf": [
+            INPUT,
+            {
+                "type": "object",
+                "required": ["input"],
+                "properties": {"input": INPUT, "id": {"type": "string", "maxLength": 512}},
+            },
+        ]
+    }
+    document = {
+        "type": "object",
+        "required": ["input"],
+        "properties": {"input": {"anyOf": [INPUT, {"type": "array", "items": item}]}},
+        "example": {"input": PIXEL},
+    }
+    multipart = {
+        "type": "object",
+        "description": "The field names do not matter.",
+        "additionalProperties": {"type": "array", "items": BINARY},
+    }
+    return _body(document, multipart)
+
+
+def json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """The body of a route that takes one small JSON object."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def _body(document: dict[str, Any], multipart: dict[str, Any]) -> dict[str, Any]:
+    content = {
+        "multipart/form-data": {"schema": multipart},
+        "application/json": {"schema": document},
+        "application/octet-stream": {"schema": BINARY},
+        "image/*": {"schema": BINARY},
+        "application/zip": {"schema": BINARY},
+    }
+    return {"requestBody": {"required": True, "content": content}}

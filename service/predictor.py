@@ -1,0 +1,86 @@
+"""Predictions: a head version, read once and kept, scores embeddings.
+
+Which version is published is read for each request; what a version is never changes. Knows no HTTP beyond the
+documented errors.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service import metrics
+from service.cache import LruCache
+from service.embedder import Embedders
+from service.ingest import Batch
+from service.intake import Intake
+from service.store import Store
+from service.writeback import EmbeddingWriter
+from training.heads import Head, Prediction, load_head
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a head version says of the usable inputs of a batch."""
+
+    version: int
+    head: Head
+    intake: Intake
+    prediction: Prediction
+    timings_ms: Mapping[str, float]
+
+
+class Predictor:
+    """Scores inputs with published or named head versions."""
+
+    def __init__(
+        self, store: Store, embedders: Embedders, writer: EmbeddingWriter, *, head_cache_bytes: int
+    ) -> None:
+        self._store = store
+        self._embedders = embedders
+        self._writer = writer
+        self._heads: LruCache[tuple[int, int], Head] = LruCache(head_cache_bytes)
+
+    def predict(
+        self, name: str, batch: Batch, *, version: int | None, threshold: float | None, skip_bad: bool
+    ) -> Predicted:
+        """Predict a batch with the published version of a head, or with one named by its number."""
+        start = time.perf_counter()
+        number, head = self.version(name, version)
+        embedder = self._embedders.with_digest(head.extractor_digest)
+        intake = Intake.of(batch, embedder, skip_bad=skip_bad)
+        score_start = time.perf_counter()
+        with metrics.stage("score"):
+            prediction = head.predict(intake.matrix(), threshold=threshold)
+        end = time.perf_counter()
+        self._writer.add(embedder.extractor.digest, intake.embedded.computed)
+        unknown = int(prediction.unknown.sum())
+        metrics.PREDICTIONS.labels("true").inc(unknown)
+        metrics.PREDICTIONS.labels("false").inc(len(prediction.unknown) - unknown)
+        timings_s = {
+            "decode": intake.embedded.decode_s,
+            "embed": intake.embedded.embed_s,
+            "score": end - score_start,
+            "total": end - start,
+        }
+        timings_ms = {name: round(seconds * 1e3, 3) for name, seconds in timings_s.items()}
+        return Predicted(number, head, intake, prediction, timings_ms)
+
+    def version(self, name: str, version: int | None) -> tuple[int, Head]:
+        """A head version and its number; the published one without a number.
+
+        Raises
+        ------
+        HeadNotFoundError, VersionNotFoundError
+            There is no such head or version, or none is published.
+        """
+        if version is None:
+            published = self._store.heads.published(name)
+            head_id, number = published.head_id, published.number
+        else:
+            head_id, number = self._store.heads.get(name).id, version
+        head = self._heads.get((head_id, number))
+        if head is None:
+            data = self._store.versions.file(head_id, number)
+            head = load_head(data)
+            self._heads.put((head_id, number), head, len(data))
+        return number, head

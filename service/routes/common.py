@@ -1,0 +1,70 @@
+"""What the routes share: the engine of the process, work off the event loop, parameters of two places."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+from anyio import to_thread
+from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
+
+from service.engine import Engine
+from service.envelope import validation_error
+from service.errors import ApiError
+from service.ingest import parse_json, read_body
+from service.schemas import Parameters
+
+MAX_JSON_BYTES = 1024 * 1024
+MAX_JSON_ITEMS = 100_000
+
+P = ParamSpec("P")
+T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+ParametersT = TypeVar("ParametersT", bound=Parameters)
+
+
+async def _engine(request: Request) -> Engine:
+    engine: Engine | None = request.app.state.engine
+    if engine is None:
+        raise ApiError(503, "not_ready", "the server is starting", headers={"Retry-After": "1"})
+    return engine
+
+
+EngineOf = Annotated[Engine, Depends(_engine)]
+
+
+async def off_loop(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run blocking work (decode, network, fit, SQL) in a thread."""
+    return await to_thread.run_sync(partial(function, *args, **kwargs))
+
+
+async def read_model(request: Request, model: type[ModelT]) -> ModelT:
+    """A small JSON object from the body; an empty body is an empty object.
+
+    Raises
+    ------
+    ApiError
+        400: not JSON. 413: larger than any such object. 422: not what the model asks for.
+    """
+    body = await read_body(request, MAX_JSON_BYTES)
+    content = parse_json(body, MAX_JSON_ITEMS) if body else {}
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise validation_error(error.errors()) from error
+
+
+def with_body(query: ParametersT, options: Mapping[str, Any]) -> ParametersT:
+    """Query parameters, overridden by the same names in a JSON body.
+
+    Raises
+    ------
+    ApiError
+        422: the body has another name, or a value out of bounds.
+    """
+    if not options:
+        return query
+    try:
+        return type(query).model_validate({**query.model_dump(exclude_unset=True), **options})
+    except ValidationError as error:
+        raise validation_error(error.errors()) from error

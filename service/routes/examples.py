@@ -1,0 +1,114 @@
+"""`/v1/heads/{name}/examples`: add, list, describe, relabel, remove."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from service.envelope import answer
+from service.ingest import read_batch, validate_label
+from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
+from service.routes.common import EngineOf, off_loop, read_model, with_body
+from service.routes.heads import render_taught, train_options
+from service.schemas import (
+    MAX_LABEL,
+    AddParameters,
+    ExampleId,
+    ExampleInfo,
+    ExamplePage,
+    HeadName,
+    Limit,
+    Position,
+    RelabelRequest,
+    TaughtAnswer,
+    TrainParameters,
+)
+from service.store import ExampleRow
+
+router = APIRouter(prefix="/v1/heads/{name}/examples", tags=["examples"])
+
+Train = Annotated[bool, Query(description="Train a new version from the changed support set.")]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=TaughtAnswer,
+    responses={200: {"model": TaughtAnswer, "description": "Nothing new."}, **errors(*INPUT_STATUSES)},
+    openapi_extra=examples_body(),
+)
+async def add_examples(
+    request: Request, engine: EngineOf, name: HeadName, query: Annotated[AddParameters, Query()]
+) -> Response:
+    """Add labelled examples and train a new version.
+
+    Answers 200 if every example is there already under the same label: nothing changes, nothing is trained.
+    Under another label it is a conflict.
+    """
+    batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
+    parameters = with_body(query, batch.options)
+    taught = await off_loop(
+        engine.learner.add,
+        name,
+        batch,
+        train=train_options(parameters) if parameters.train else None,
+        skip_bad=parameters.on_error == "skip",
+    )
+    return answer(render_taught(taught), 201 if taught.example_ids else 200)
+
+
+@router.get("", response_model=ExamplePage, responses=errors(404, 405, 422, 500, 503))
+async def list_examples(
+    engine: EngineOf,
+    name: HeadName,
+    limit: Limit = 100,
+    cursor: Position = None,
+    label: Annotated[str | None, Query(max_length=MAX_LABEL)] = None,
+) -> Response:
+    """List the examples of a head in the order they came, a page at a time."""
+    page = await off_loop(engine.store.examples.list, name, cursor, limit, label)
+    return answer({"examples": [describe_example(row) for row in page.items], "next": page.next_after})
+
+
+@router.get("/{example_id}", response_model=ExampleInfo, responses=errors(404, 405, 422, 500, 503))
+async def get_example(engine: EngineOf, name: HeadName, example_id: ExampleId) -> Response:
+    """Describe one example."""
+    return answer(describe_example(await off_loop(engine.store.examples.get, name, example_id)))
+
+
+@router.patch(
+    "/{example_id}",
+    response_model=TaughtAnswer,
+    responses=errors(*STATE_STATUSES),
+    openapi_extra=json_body(RelabelRequest),
+)
+async def relabel_example(
+    request: Request, engine: EngineOf, name: HeadName, example_id: ExampleId, train: Train = True
+) -> Response:
+    """Give one example another label and train a new version."""
+    body = await read_model(request, RelabelRequest)
+    label = validate_label(body.label, "label")
+    options = train_options(TrainParameters()) if train else None
+    taught = await off_loop(engine.learner.relabel, name, example_id, label, train=options)
+    return answer(render_taught(taught))
+
+
+@router.delete("/{example_id}", response_model=TaughtAnswer, responses=errors(*STATE_STATUSES))
+async def delete_example(
+    engine: EngineOf, name: HeadName, example_id: ExampleId, train: Train = True
+) -> Response:
+    """Remove one example and train a new version."""
+    options = train_options(TrainParameters()) if train else None
+    taught = await off_loop(engine.learner.remove, name, example_id, train=options)
+    return answer(render_taught(taught))
+
+
+def describe_example(row: ExampleRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "label": row.label,
+        "source_id": row.source_id,
+        "sha256": row.sha256,
+        "size_bytes": row.size_bytes,
+        "created_at": row.created_at.isoformat(),
+    }

@@ -1,0 +1,155 @@
+"""`/v1/heads`: create or replace, list, describe, delete, train."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from service.engine import Engine
+from service.envelope import answer
+from service.ingest import read_batch
+from service.learner import Taught, TrainOptions
+from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
+from service.routes.common import EngineOf, off_loop, read_model, with_body
+from service.schemas import (
+    CreateParameters,
+    Cursor,
+    HeadDescription,
+    HeadName,
+    HeadPage,
+    Limit,
+    TaughtAnswer,
+    TrainParameters,
+    TrainRequest,
+)
+from service.store import HeadRow, HeadSummary
+from training.heads import FitOptions
+
+router = APIRouter(prefix="/v1/heads", tags=["heads"])
+
+
+@router.put(
+    "/{name}",
+    status_code=201,
+    response_model=TaughtAnswer,
+    responses=errors(*INPUT_STATUSES),
+    openapi_extra=examples_body(),
+)
+async def put_head(
+    request: Request, engine: EngineOf, name: HeadName, query: Annotated[CreateParameters, Query()]
+) -> Response:
+    """Create a head from labelled examples, or replace the examples of an existing one.
+
+    Trains and publishes a version at once. A replaced head keeps its earlier versions.
+    """
+    batch = await read_batch(request, engine.settings, labelled=True)
+    parameters = with_body(query, batch.options)
+    taught = await off_loop(
+        engine.learner.replace,
+        name,
+        batch,
+        extractor=parameters.extractor,
+        train=train_options(parameters) if parameters.train else None,
+        skip_bad=parameters.on_error == "skip",
+    )
+    return answer(render_taught(taught), 201)
+
+
+@router.get("", response_model=HeadPage, responses=errors(405, 422, 500, 503))
+async def list_heads(engine: EngineOf, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """List heads by name, a page at a time."""
+    page = await off_loop(engine.store.heads.list, cursor, limit)
+    return answer({"heads": [summarise(row) for row in page.items], "next": page.next_after})
+
+
+@router.get("/{name}", response_model=HeadDescription, responses=errors(404, 405, 422, 500, 503))
+async def get_head(engine: EngineOf, name: HeadName) -> Response:
+    """Describe a head: its classes, its published version and that version's report."""
+    return answer(await off_loop(describe_head, engine, name))
+
+
+@router.delete("/{name}", status_code=204, responses=errors(404, 405, 422, 500, 503))
+async def delete_head(engine: EngineOf, name: HeadName) -> Response:
+    """Delete a head with its examples and versions, and the embeddings that only it used."""
+    await off_loop(engine.store.heads.delete, name)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{name}/train",
+    status_code=201,
+    response_model=TaughtAnswer,
+    responses=errors(*STATE_STATUSES),
+    openapi_extra=json_body(TrainRequest, required=False),
+)
+async def train_head(request: Request, engine: EngineOf, name: HeadName) -> Response:
+    """Train a new version from the support set as it is. Nothing is embedded again."""
+    body = await read_model(request, TrainRequest)
+    classes = None if body.classes is None else tuple(body.classes)
+    taught = await off_loop(engine.learner.train, name, train_options(body, classes))
+    return answer(render_taught(taught), 201)
+
+
+def train_options(parameters: TrainParameters, classes: tuple[str, ...] | None = None) -> TrainOptions:
+    fit = FitOptions(
+        method=parameters.method,
+        regularisation=parameters.regularisation,
+        unknown_rate=parameters.unknown_rate,
+        threshold=parameters.threshold,
+    )
+    return TrainOptions(fit=fit, classes=classes, publish=parameters.publish)
+
+
+def render_taught(taught: Taught) -> dict[str, Any]:
+    """The answer to every change of a support set."""
+    counts = taught.counts
+    trained = taught.trained
+    return {
+        "head": taught.head.name,
+        "version": taught.version,
+        "published": taught.version is not None and taught.version == taught.head.published_version,
+        "classes": list(taught.classes),
+        "extractor": _extractor(taught.head),
+        "examples": {
+            "total": counts.total,
+            "added": counts.added,
+            "duplicates": counts.duplicates,
+            "embedded": counts.embedded,
+            "cached": counts.cached,
+            "rejected": [item.as_dict() for item in counts.rejected],
+            "ids": list(taught.example_ids),
+        },
+        "report": None if trained is None else trained.report.as_dict(),
+        "warnings": [] if trained is None else list(trained.report.warnings),
+        "timings_ms": taught.timings_ms,
+    }
+
+
+def summarise(row: HeadSummary) -> dict[str, Any]:
+    head = row.head
+    return {
+        "head": head.name,
+        "extractor": _extractor(head),
+        "published_version": head.published_version,
+        "last_version": head.last_version or None,
+        "classes": [{"label": label, "examples": count} for label, count in row.label_counts.items()],
+        "examples": sum(row.label_counts.values()),
+        "created_at": head.created_at.isoformat(),
+        "updated_at": head.updated_at.isoformat(),
+    }
+
+
+def describe_head(engine: Engine, name: str) -> dict[str, Any]:
+    row = engine.store.heads.summary(name)
+    published = row.published
+    version = None if published is None else engine.store.versions.get(name, published.number)
+    return {
+        **summarise(row),
+        "up_to_date": published is not None and published.revision == row.head.revision,
+        "report": None if version is None else version.report,
+        "warnings": [] if version is None else list(version.warnings),
+    }
+
+
+def _extractor(row: HeadRow) -> dict[str, str]:
+    return {"name": row.extractor_name, "digest": row.extractor_digest}

@@ -1,0 +1,37 @@
+"""`/livez`, `/healthz`, `/readyz` and `/metrics`: for the machines that watch the service."""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from service import metrics
+from service.envelope import answer
+from service.openapi import errors
+from service.routes.common import EngineOf, off_loop
+from service.routes.extractors import describe_all
+from service.schemas import HealthAnswer, ReadyAnswer
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", response_model=HealthAnswer, responses=errors(405))
+@router.get("/healthz", response_model=HealthAnswer, responses=errors(405))
+async def alive() -> Response:
+    """The process answers."""
+    return answer({"status": "ok"})
+
+
+@router.get("/readyz", response_model=ReadyAnswer, responses=errors(405, 500, 503))
+async def ready(engine: EngineOf) -> Response:
+    """The extractors passed their golden check and the database answers."""
+    await off_loop(engine.store.check)
+    return answer({"status": "ready", "extractors": describe_all(engine)})
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(405)},
+)
+async def prometheus() -> Response:
+    """Prometheus metrics of all processes of this server."""
+    return Response(await off_loop(metrics.render), media_type=metrics.CONTENT_TYPE)

@@ -1,0 +1,330 @@
+"""The pydantic models of the REST surface: parameters that are validated, answers that are documented.
+
+Knows names, types and bounds. Does not know where the values come from.
+"""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_PAGE = 1000
+MAX_LABEL = 256
+
+HeadName = Annotated[
+    str,
+    Path(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=128,
+        description="Name of a head: letters, digits, dot, underscore and dash.",
+        examples=["pets"],
+    ),
+]
+VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of a version.", examples=[1])]
+ExampleId = Annotated[
+    str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of an example.", examples=["0" * 32])
+]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most rows of one page.")]
+Cursor = Annotated[
+    str | None, Query(max_length=256, description="The `next` of the page before.", examples=["pets"])
+]
+Position = Annotated[
+    int | None, Query(ge=1, le=2**63 - 1, description="The `next` of the page before.", examples=[100])
+]
+OnError = Annotated[
+    Literal["fail", "skip"],
+    Field(description="`fail`: one bad input refuses the whole request. `skip`: the good ones are used."),
+]
+
+
+class Parameters(BaseModel):
+    """Query parameters, or the same names beside the inputs of a JSON body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TrainParameters(Parameters):
+    """How a head is fitted."""
+
+    method: Annotated[
+        Literal["logistic", "nearest_mean"], Field(description="The classifier that is fitted.")
+    ] = "logistic"
+    regularisation: Annotated[
+        float | None,
+        Field(ge=1e-6, le=1e6, description="Inverse strength (C); left out: chosen by cross-validation."),
+    ] = None
+    unknown_rate: Annotated[
+        float, Field(ge=0, le=0.5, description="Share of in-class inputs that may be called unknown.")
+    ] = 0.05
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1, description="Typicality below which an input is unknown; left out: from unknown_rate."
+        ),
+    ] = None
+    publish: Annotated[bool, Field(description="Serve the new version at once.")] = True
+
+
+class SupportParameters(TrainParameters):
+    """How a change of the support set is carried out."""
+
+    train: Annotated[bool, Field(description="Train a new version from the changed support set.")] = True
+    on_error: OnError = "fail"
+
+
+class CreateParameters(SupportParameters):
+    """How a head is created."""
+
+    extractor: Annotated[
+        str | None, Field(max_length=128, description="Name of a loaded extractor; left out: the default.")
+    ] = None
+
+
+class AddParameters(SupportParameters):
+    """How examples are added."""
+
+    label: Annotated[
+        str | None,
+        Field(max_length=MAX_LABEL, description="Label of inputs that do not carry one (a raw body)."),
+    ] = None
+
+
+class PredictParameters(Parameters):
+    """How inputs are predicted."""
+
+    version: Annotated[
+        int | None, Field(ge=1, le=2**31 - 1, description="Number of a version; left out: the published one.")
+    ] = None
+    top_k: Annotated[int, Field(ge=1, le=1000, description="Most probabilities of one prediction.")] = 10
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1, description="Typicality below which an input is unknown; left out: the version's own."
+        ),
+    ] = None
+    on_error: OnError = "fail"
+
+
+class EmbeddingParameters(Parameters):
+    """How inputs are embedded (the names of the OpenAI API)."""
+
+    model: Annotated[
+        str | None, Field(max_length=128, description="Name of a loaded extractor; left out: the default.")
+    ] = None
+    encoding_format: Annotated[
+        Literal["float", "base64"], Field(description="`base64`: little-endian float32.")
+    ] = "float"
+    dimensions: Annotated[
+        int | None, Field(ge=1, le=2**20, description="Only the extractor's own number of dimensions.")
+    ] = None
+    user: Annotated[str | None, Field(max_length=512, description="Accepted and ignored.")] = None
+
+
+class TrainRequest(TrainParameters):
+    """Body of a training request."""
+
+    classes: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]] | None,
+        Field(min_length=1, max_length=100_000, description="Labels that take part; left out: all."),
+    ] = None
+
+
+class RelabelRequest(BaseModel):
+    """Body of a relabelling."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]
+
+
+class ItemProblem(BaseModel):
+    index: int
+    id: str | None
+    label: str | None
+    code: str
+    message: str
+
+
+class ErrorDetail(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    code: Annotated[str, Field(examples=["head_not_found"])]
+    message: Annotated[str, Field(examples=["there is no head 'pets'"])]
+    param: Annotated[str | None, Field(examples=["name"])]
+    request_id: Annotated[str, Field(examples=["4f1c0a6d2b7e4c53"])]
+    items: Annotated[list[ItemProblem], Field(description="The bad inputs of a batch, by index.")] = []
+
+
+class ErrorAnswer(BaseModel):
+    """Every answer other than 2xx."""
+
+    error: ErrorDetail
+
+
+class ExtractorRef(BaseModel):
+    name: Annotated[str, Field(examples=["efficientnet-lite0"])]
+    digest: Annotated[str, Field(description="sha256 of the canonical manifest.")]
+
+
+class ExtractorInfo(ExtractorRef):
+    modality: Annotated[str, Field(examples=["image"])]
+    architecture: str
+    dim: Annotated[int, Field(examples=[1280])]
+    provider: Annotated[str, Field(examples=["CPUExecutionProvider"])]
+    precision: Annotated[str, Field(examples=["fp32"])]
+    default: bool
+    weights: dict[str, Any]
+    preprocess: dict[str, Any]
+
+
+class ExtractorList(BaseModel):
+    extractors: list[ExtractorInfo]
+
+
+class EmbeddingItem(BaseModel):
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingAnswer(BaseModel):
+    """The OpenAI shape, with what the cache did and how long it took."""
+
+    object: Literal["list"]
+    model: str
+    data: list[EmbeddingItem]
+    usage: EmbeddingUsage
+    embedded: int
+    cached: int
+    timings_ms: dict[str, float]
+
+
+class ExampleCounts(BaseModel):
+    total: Annotated[int, Field(description="Examples of the support set now.")]
+    added: int
+    duplicates: Annotated[int, Field(description="Inputs that were there already under the same label.")]
+    embedded: Annotated[int, Field(description="Inputs that the extractor had to embed.")]
+    cached: Annotated[int, Field(description="Inputs whose embedding was cached.")]
+    rejected: list[ItemProblem]
+    ids: Annotated[list[str], Field(description="Ids of the added examples, in order.")]
+
+
+class TrainingWarning(BaseModel):
+    code: str
+    message: str
+
+
+class TaughtAnswer(BaseModel):
+    """The outcome of a change of a support set."""
+
+    head: Annotated[str, Field(examples=["pets"])]
+    version: Annotated[int | None, Field(description="The new version; null if none was trained.")]
+    published: Annotated[bool, Field(description="Whether that version is served now.")]
+    classes: list[str]
+    extractor: ExtractorRef
+    examples: ExampleCounts
+    report: Annotated[dict[str, Any] | None, Field(description="Cross-validated quality of the new version.")]
+    warnings: list[TrainingWarning]
+    timings_ms: dict[str, float]
+
+
+class ClassCount(BaseModel):
+    label: str
+    examples: int
+
+
+class HeadSummary(BaseModel):
+    head: str
+    extractor: ExtractorRef
+    published_version: int | None
+    last_version: int | None
+    classes: list[ClassCount]
+    examples: int
+    created_at: str
+    updated_at: str
+
+
+class HeadDescription(HeadSummary):
+    up_to_date: Annotated[
+        bool, Field(description="Whether the published version was trained from the support set as it is.")
+    ]
+    report: dict[str, Any] | None
+    warnings: list[TrainingWarning]
+
+
+class HeadPage(BaseModel):
+    heads: list[HeadSummary]
+    next: str | None
+
+
+class ExampleInfo(BaseModel):
+    id: str
+    label: str
+    source_id: Annotated[str | None, Field(description="The caller's id or file name.")]
+    sha256: str
+    size_bytes: int
+    created_at: str
+
+
+class ExamplePage(BaseModel):
+    examples: list[ExampleInfo]
+    next: int | None
+
+
+class VersionSummary(BaseModel):
+    version: int
+    published: bool
+    classes: list[str]
+    examples: int
+    parent_version: int | None
+    accuracy: float | None
+    created_at: str
+
+
+class VersionPage(BaseModel):
+    versions: list[VersionSummary]
+    next: int | None
+
+
+class VersionDescription(VersionSummary):
+    head: str
+    options: dict[str, Any]
+    report: dict[str, Any]
+    warnings: list[TrainingWarning]
+
+
+class ClassProbability(BaseModel):
+    label: str
+    probability: float
+
+
+class PredictionItem(BaseModel):
+    id: Annotated[str, Field(description="The caller's id or file name, else the sha256 of the input.")]
+    index: Annotated[int, Field(description="Position of the input in the request.")]
+    label: Annotated[str, Field(description="The most probable class, also of an unknown input.")]
+    probability: float
+    unknown: Annotated[bool, Field(description="Whether the input is unlike every class of the head.")]
+    typicality: Annotated[float, Field(description="Share of in-class inputs at least as unusual as this.")]
+    probabilities: list[ClassProbability]
+
+
+class PredictAnswer(BaseModel):
+    head: str
+    version: int
+    predictions: list[PredictionItem]
+    rejected: list[ItemProblem]
+    timings_ms: dict[str, float]
+
+
+class HealthAnswer(BaseModel):
+    status: Literal["ok"]
+
+
+class ReadyAnswer(BaseModel):
+    status: Literal["ready"]
+    extractors: list[ExtractorInfo]

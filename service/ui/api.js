@@ -1,0 +1,59 @@
+/** Talks to the REST API of this server. Knows no element of the page. */
+
+/** An answer other than 2xx in the server's own words; `items` are the inputs that it is about. */
+export class ApiError extends Error {
+  constructor({ message, param, items }) {
+    super(message);
+    const place = /^inputs\[(\d+)\]/.exec(param ?? "");
+    this.items = items ?? (place ? [{ index: Number(place[1]), message }] : []);
+  }
+}
+
+export const headPath = (name) => `/v1/heads/${encodeURIComponent(name)}`;
+
+/** Send a request, give the decoded answer. `onProgress` gets the share of the body that was sent, 0 to 1. */
+export function call(method, path, { body = null, onProgress = () => {} } = {}) {
+  // XMLHttpRequest, because fetch does not tell how much of an upload was sent.
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, path);
+    request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
+    request.onerror = () => reject(new ApiError({ message: "The server cannot be reached." }));
+    request.onload = () => {
+      const answer = decoded(request.responseText);
+      if (request.status < 300) resolve(answer);
+      else reject(new ApiError(answer?.error ?? { message: `The server answered ${request.status}.` }));
+    };
+    request.send(body);
+  });
+}
+
+function decoded(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null; // 204 has no body, and a proxy in between may answer with a page.
+  }
+}
+
+/** All rows of a list that comes in pages. */
+export async function everyRow(path, key) {
+  const rows = [];
+  for (let cursor = ""; cursor !== null; ) {
+    const page = await call("GET", `${path}?limit=1000${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+    rows.push(...page[key]);
+    cursor = page.next;
+  }
+  return rows;
+}
+
+/** The command that predicts these files from a terminal. */
+export function predictCommand(head, fileNames) {
+  const inputs = fileNames.map((name) => `  -F ${shellQuoted(`image=@${curlQuoted(name)}`)}`);
+  return [`curl ${shellQuoted(location.origin + headPath(head) + "/predict")}`, ...inputs].join(" \\\n");
+}
+
+// curl takes `,` and `;` in a file name for its own, unless the name is in double quotes.
+const curlQuoted = (name) => (/[,;"\\]/.test(name) ? `"${name.replace(/["\\]/g, "\\$&")}"` : name);
+
+const shellQuoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);

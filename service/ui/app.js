@@ -1,0 +1,395 @@
+/**
+ * The page at `/`: teach a head, try it, look after it. Knows elements and events; `api.js` knows the service.
+ * What a person or the service wrote is only ever set as text, never as HTML.
+ */
+import { call, everyRow, headPath, predictCommand } from "./api.js";
+import { droppedFiles } from "./drop.js";
+import { counted, lasted, likelihood, listed, percent, sized } from "./words.js";
+
+const BARS = 5; // probabilities of one prediction
+const $ = (id) => document.getElementById(id);
+const fileOf = new WeakMap(); // tile -> the File it shows
+const drafts = new Map(); // head name, "" for a new one -> its columns, so that looking elsewhere loses no image
+let heads = [];
+let current = null; // the description of the head that is shown; null while a new one is made
+let tried = []; // the files whose predictions are shown
+let visits = 0; // counts what was opened, so that a late answer does not replace a newer one
+
+// Elements and errors
+
+const hashOf = (name) => `#/${encodeURIComponent(name)}`;
+const announce = (text) => ($("announce").textContent = text);
+
+/** A copy of a template's element, with texts set by selector. */
+function stamp(template, texts = {}) {
+  const element = $(template).content.firstElementChild.cloneNode(true);
+  for (const [selector, text] of Object.entries(texts)) element.querySelector(selector).textContent = text;
+  return element;
+}
+
+function setImage(image, file) {
+  image.src = URL.createObjectURL(file);
+  image.alt = image.title = file.name;
+}
+
+/** Take elements off the page for good, and let go of their images. */
+function discard(elements) {
+  for (const element of elements) {
+    for (const image of element.querySelectorAll("img")) URL.revokeObjectURL(image.src);
+    element.remove();
+  }
+}
+
+/** Show an error in the words of the service, with the inputs that it names. */
+function showError(box, { message, items = [] }) {
+  const named = ({ id, index, label }) => `${id ?? `Input ${index}`}${label ? ` (${label})` : ""}`;
+  const problems = items.map((item) => stamp("problem", { b: named(item), span: item.message }));
+  box.querySelector("p").textContent = message;
+  box.querySelector("ul").replaceChildren(...problems);
+  box.hidden = false;
+}
+
+/** Do what an event asks for; whatever goes wrong is shown in `box`. */
+async function attempt(box, work) {
+  box.hidden = true;
+  await work().catch((error) => showError(box, error));
+}
+
+async function confirmed(question, answer) {
+  const dialog = $("confirm");
+  $("confirm-text").textContent = question;
+  $("confirm-yes").textContent = answer;
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  return dialog.returnValue === "yes";
+}
+
+// Files
+
+/** Let files come in at an element: dropped on it, or chosen with its file input. */
+function takeFiles(zone, box, onFiles) {
+  const input = zone.querySelector("input[type=file]");
+  input.addEventListener("change", () => {
+    const files = [...input.files];
+    input.value = ""; // The same file can be chosen again.
+    onFiles(files);
+  });
+  zone.addEventListener("dragover", () => zone.classList.add("over"));
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  zone.addEventListener("drop", (event) => {
+    zone.classList.remove("over");
+    if (!input.matches(":disabled")) attempt(box, async () => onFiles(await droppedFiles(event.dataTransfer)));
+  });
+}
+
+// Teach
+
+/** A column for a class; one that the head knows already, with `known` examples, keeps its name. */
+function addColumn(label = "", known = 0) {
+  const column = stamp("column");
+  const input = column.querySelector(".label");
+  input.value = label;
+  input.readOnly = known > 0;
+  column.dataset.known = known;
+  column.querySelector(".remove-class").hidden = known > 0;
+  column.querySelector(".remove-class").addEventListener("click", () => {
+    discard([column]);
+    countTiles();
+    $("add-class").focus();
+  });
+  takeFiles(column, $("teach-error"), (files) => addTiles(column, files));
+  $("columns").append(column);
+  countTiles();
+  return input;
+}
+
+function addTiles(column, files) {
+  for (const file of files) {
+    const tile = stamp("tile");
+    fileOf.set(tile, file);
+    setImage(tile.querySelector("img"), file);
+    tile.querySelector("button").setAttribute("aria-label", `Remove ${file.name}`);
+    tile.querySelector("button").addEventListener("click", () => {
+      (tile.nextElementSibling ?? column).querySelector("button, input[type=file]").focus();
+      discard([tile]);
+      countTiles();
+    });
+    column.querySelector(".tiles").append(tile);
+  }
+  countTiles();
+}
+
+function countTiles() {
+  for (const column of $("columns").children) {
+    const images = counted(column.querySelectorAll(".tile").length, "image");
+    const known = Number(column.dataset.known);
+    column.querySelector(".count").textContent = known ? `${images}, ${known} taught before` : images;
+  }
+  const files = [...$("columns").querySelectorAll(".tile")].map((tile) => fileOf.get(tile));
+  const bytes = files.reduce((sum, file) => sum + file.size, 0);
+  $("pending").textContent = files.length ? `${counted(files.length, "image")}, ${sized(bytes)}` : "";
+}
+
+/** Put the form where it belongs: one form makes a new head and adds to one that is there. */
+function showForm() {
+  $(current ? "add-slot" : "new-slot").append($("teach"));
+  $("name-field").hidden = $("name").disabled = current !== null;
+  $("teach").hidden = false;
+  $("teach-error").hidden = true;
+  const kept = drafts.get(current?.head ?? "") ?? [];
+  $("columns").replaceChildren(...kept);
+  for (const { label, examples } of current?.classes ?? []) {
+    const column = kept.find((each) => each.querySelector(".label").value === label);
+    if (column) column.dataset.known = examples;
+    else addColumn(label, examples);
+  }
+  while (!current && $("columns").children.length < 2) addColumn();
+  countTiles();
+}
+
+/** What is to be taught as a form whose field names are the labels, and its tiles in the same order. */
+function collect() {
+  const form = new FormData();
+  const tiles = [];
+  for (const column of $("columns").children) {
+    const input = column.querySelector(".label");
+    const own = [...column.querySelectorAll(".tile")];
+    const isEmpty = input.value && !own.length && !input.readOnly;
+    input.setCustomValidity(isEmpty ? "Add images of this class, or remove it." : "");
+    if (own.length && !input.value) input.setCustomValidity("Name the class of these images.");
+    for (const tile of own) form.append(input.value, fileOf.get(tile));
+    tiles.push(...own);
+  }
+  return { form, tiles };
+}
+
+async function teach() {
+  const { form, tiles } = collect();
+  if (!$("teach").reportValidity()) return;
+  const [draft, name] = [current?.head ?? "", current?.head ?? $("name").value];
+  const [method, path] = current ? ["POST", `${headPath(name)}/examples`] : ["PUT", headPath(name)];
+  for (const tile of tiles) tile.classList.remove("bad");
+  try {
+    showProgress(tiles, 0); // At once, so that a second click teaches nothing.
+    if (!current && !(await mayReplace(name))) return;
+    const answer = await call(method, path, { body: form, onProgress: (share) => showProgress(tiles, share) });
+    discard(tiles.map((tile) => tile.closest(".column")));
+    drafts.delete(draft);
+    $("name").value = "";
+    await show(name, answer);
+  } catch (error) {
+    for (const item of error.items ?? []) markTile(tiles[item.index], item);
+    throw error;
+  } finally {
+    $("teach-fields").disabled = false;
+    $("teach-busy").hidden = true;
+    // The button lost the focus while it was disabled: to nothing, or to a dialog that is closed.
+    if (document.activeElement.matches("body, dialog *")) $("teach-button").focus();
+  }
+}
+
+async function mayReplace(name) {
+  await loadHeads();
+  const there = heads.find((head) => head.head === name);
+  const examples = counted(there?.examples ?? 0, "example");
+  return !there || confirmed(`There is a head ${name} already. Replace its ${examples} with these images?`, "Replace");
+}
+
+function showProgress(tiles, share) {
+  $("teach-fields").disabled = true;
+  $("teach-busy").hidden = false;
+  $("teach-stage").textContent = `${share < 1 ? "Sending" : "Learning from"} ${counted(tiles.length, "image")}`;
+  if (share < 1) $("teach-progress").value = share;
+  else $("teach-progress").removeAttribute("value");
+}
+
+/** Mark the tile that an error is about. What is inside an archive has an index, but no tile of its own. */
+function markTile(tile, item) {
+  const file = fileOf.get(tile);
+  item.id ??= file?.name;
+  if (!file || file.name !== item.id) return;
+  tile.classList.add("bad");
+  tile.querySelector("img").title = `${item.id}: ${item.message}`;
+}
+
+// Try
+
+async function predict(files) {
+  const name = current.head;
+  tried = files;
+  $("command").textContent = predictCommand(name, files.length ? files.map((file) => file.name) : ["photo.jpg"]);
+  $("copy").textContent = "Copy";
+  $("try-progress").hidden = files.length === 0;
+  discard([...$("predictions").children]);
+  const body = new FormData();
+  for (const file of files) body.append("image", file);
+  const path = `${headPath(name)}/predict?on_error=skip&top_k=${BARS}`;
+  try {
+    if (files.length) showPredictions(files, await call("POST", path, { body }));
+  } finally {
+    if (files === tried) $("try-progress").hidden = true;
+  }
+}
+
+function showPredictions(files, { head, version, predictions, rejected }) {
+  if (files !== tried) return; // Other images, or another head, came in between.
+  $("predictions").append(...predictions.map((item) => predictionCard(item, files[item.index])));
+  announce(`${counted(predictions.length, "prediction")} by ${head}, version ${version}`);
+  if (rejected.length) showError($("try-error"), { message: "Not every image could be used.", items: rejected });
+}
+
+function predictionCard({ id, label, probability, probabilities, typicality, unknown }, file) {
+  const card = stamp("prediction", {
+    ".file": id,
+    ".verdict": unknown ? "Unknown" : label,
+    ".sure": unknown ? "" : likelihood(probability),
+    ".note": unknown ? `Unlike every class of this head. The nearest is ${label}.` : "",
+    ".typicality": `Typicality ${typicality.toFixed(2)}`,
+  });
+  card.classList.toggle("unknown", unknown);
+  if (file?.name === id) setImage(card.querySelector("img"), file);
+  for (const each of probabilities) {
+    const bar = stamp("bar", { ".bar-label": each.label, ".bar-value": likelihood(each.probability) });
+    bar.querySelector(".fill").setAttribute("width", `${100 * each.probability}%`);
+    card.querySelector(".bars").append(bar);
+  }
+  return card;
+}
+
+async function copyCommand() {
+  getSelection().selectAllChildren($("command"));
+  // The clipboard is there on https and on this machine only; elsewhere the older call does it.
+  if (navigator.clipboard) await navigator.clipboard.writeText($("command").textContent);
+  else document.execCommand("copy");
+  announce(($("copy").textContent = "Copied"));
+}
+
+// Heads
+
+async function loadHeads() {
+  heads = await everyRow("/v1/heads", "heads");
+  const links = heads.map((head) => {
+    const version = head.published_version ? `version ${head.published_version}` : "not published";
+    const classes = listed(head.classes.map(({ label }) => label));
+    const link = stamp("head-link", { b: head.head, span: `${classes}; ${counted(head.examples, "example")}; ${version}` });
+    link.firstElementChild.href = hashOf(head.head);
+    return link;
+  });
+  $("heads").replaceChildren(...links);
+}
+
+/** Show a head, or with an empty name the form for a new one; `taught` is the answer that led here. */
+async function show(name, taught = null) {
+  const visit = ++visits;
+  const parts = name ? [call("GET", headPath(name)), everyRow(`${headPath(name)}/versions`, "versions")] : [null, []];
+  const [description, versions] = await Promise.all([...parts, loadHeads()]);
+  if (visit !== visits) return; // The person went elsewhere in the meantime.
+  const before = current?.head ?? "";
+  if (location.hash !== hashOf(name)) history.pushState(null, "", hashOf(name));
+  drafts.set(before, [...$("columns").children]);
+  current = description;
+  document.title = name ? `${name} – Headstart` : "Headstart";
+  $("new-view").hidden = current !== null;
+  $("head-view").hidden = current === null;
+  for (const link of document.querySelectorAll("#heads a, #new-link")) {
+    link.ariaCurrent = link.getAttribute("href") === hashOf(name) ? "page" : null;
+  }
+  showForm();
+  if (current) showHead(versions, taught);
+  if (visit > 1 && (taught || name !== before)) $(name ? "head-title" : "new-title").focus();
+  if (current) await attempt($("try-error"), () => predict(name === before ? tried : []));
+}
+
+function showHead(versions, taught) {
+  const { head, classes, examples, extractor, published_version: published, up_to_date: upToDate } = current;
+  const version = published ? `Version ${published} is published.` : "No version is published.";
+  const stale = published && !upToDate ? " The examples are not those that it was trained from." : "";
+  const facts = `${counted(classes.length, "class", "classes")}, ${counted(examples, "example")}, on ${extractor.name}.`;
+  $("head-title").textContent = head;
+  $("head-facts").textContent = `${facts} ${version}${stale}`;
+  $("head-error").hidden = true;
+  $("add").open = false;
+  $("outcome").hidden = taught === null;
+  if (taught) announce(($("outcome").textContent = outcome(taught)));
+  showReport(current);
+  $("versions").replaceChildren(...versions.map(versionRow));
+}
+
+function outcome({ version, examples, timings_ms: timings }) {
+  const twice = examples.duplicates ? `, ${examples.duplicates} were there already` : "";
+  const steps = ["decode", "embed", "fit", "store"].map((step) => `${step} ${lasted(timings[step])}`);
+  const images = counted(examples.added, "new example");
+  return `Version ${version} learned from ${images}${twice} in ${lasted(timings.total)} (${steps.join(", ")}).`;
+}
+
+function showReport({ report, warnings }) {
+  $("report").hidden = !report;
+  $("no-report").hidden = Boolean(report);
+  $("warnings").replaceChildren(...warnings.map(({ message }) => stamp("warning", { span: message })));
+  if (!report) return;
+  const { accuracy, accuracy_low: low, accuracy_high: high } = report;
+  const known = accuracy != null;
+  $("accuracy").textContent = known ? percent(accuracy) : "Not known";
+  $("interval").textContent = known
+    ? `cross-validated accuracy; 95% interval from ${percent(low)} to ${percent(high)}`
+    : "Too few examples to hold some out and test on them.";
+  $("range").classList.toggle("unseen", !known);
+  $("range-band").setAttribute("x", `${100 * low}%`);
+  $("range-band").setAttribute("width", `${100 * (high - low)}%`);
+  $("range-dot").setAttribute("cx", `${100 * accuracy}%`);
+  const rows = report.per_class.map(({ label, examples, precision, recall }) =>
+    stamp("class-row", { span: label, ".examples": examples, ".precision": percent(precision), ".recall": percent(recall) }));
+  $("per-class").replaceChildren(...rows);
+}
+
+function versionRow({ version, created_at: created, classes, examples, accuracy, published }) {
+  const time = new Date(created).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
+  const texts = { th: version, time, ".classes": listed(classes), ".examples": examples, ".accuracy": percent(accuracy) };
+  const row = stamp("version-row", texts);
+  const state = stamp(published ? "published" : "publish");
+  state.setAttribute("aria-label", published ? "published" : `Publish version ${version}`);
+  if (!published) state.addEventListener("click", () => attempt($("head-error"), () => publish(version)));
+  row.querySelector(".state").append(state);
+  return row;
+}
+
+async function publish(version) {
+  const { head } = current;
+  await call("POST", `${headPath(head)}/versions/${version}/publish`);
+  await show(head);
+  announce(`Version ${version} of ${head} is published`);
+  $("versions-title").focus();
+}
+
+async function remove() {
+  const { head, examples } = current;
+  const question = `Delete ${head}, its ${counted(examples, "example")} and all its versions? This cannot be undone.`;
+  if (!(await confirmed(question, "Delete"))) return;
+  await call("DELETE", headPath(head));
+  discard([...$("columns").children]);
+  await show("");
+  announce(`${head} is deleted`);
+}
+
+async function showExtractors() {
+  const { extractors } = await call("GET", "/v1/extractors");
+  const about = extractors.map(({ name, dim, precision, provider }) => `${name}, ${dim} dimensions, ${precision}, ${provider}`);
+  $("footer").textContent = `Extractor: ${about.join("; ")}`;
+}
+
+const open = () => attempt($("failure"), async () => show(decodeURIComponent(location.hash.slice(2))));
+
+$("teach").addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt($("teach-error"), teach);
+});
+$("add-class").addEventListener("click", () => addColumn().focus());
+$("copy").addEventListener("click", () => attempt($("try-error"), copyCommand));
+$("delete").addEventListener("click", () => attempt($("head-error"), remove));
+takeFiles($("try-drop"), $("try-error"), (files) => attempt($("try-error"), () => predict(files)));
+// A file that misses its target must not make the browser leave the page.
+for (const type of ["dragover", "drop"]) addEventListener(type, (event) => event.preventDefault());
+addEventListener("hashchange", open);
+open();
+attempt($("failure"), showExtractors);

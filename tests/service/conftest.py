@@ -1,0 +1,87 @@
+"""A tiny, deterministic extractor, and an engine on it: the whole service in a second, without a network."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from service.config import Settings
+from service.engine import Engine, prepare
+from service.ingest import Batch, Input
+from tests.service.images import png
+from training.export import EXPORT_VERSION
+from training.golden import Golden
+from training.manifest import FILES, FORMAT_VERSION, Manifest, Output, Preprocess, Weights, sha256_of
+from training.manifest import Input as GraphInput
+from training.preprocess import decode_image
+
+SIDE = 8
+DIM = 16
+SPEC = Preprocess("exact", None, SIDE, SIDE, "bilinear", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
+
+
+def _graph(weights: np.ndarray) -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["floats", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIM])],
+        [
+            numpy_helper.from_array(np.array([-1, SIDE * SIDE * 3], np.int64), "shape"),
+            numpy_helper.from_array(weights, "weights"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An extractor folder: a fixed random projection of 8 x 8 pixels to 16 dimensions."""
+    folder = tmp_path_factory.mktemp("extractors") / "tiny"
+    folder.mkdir()
+    weights = np.random.default_rng(0).normal(size=(SIDE * SIDE * 3, DIM)).astype(np.float32)
+    onnx.save(_graph(weights), folder / FILES.model)
+    inputs = tuple(png(shade) for shade in (10, 120, 240))
+    pixels = np.stack([decode_image(data, SPEC) for data in inputs]).reshape(len(inputs), -1)
+    Golden(inputs, pixels.astype(np.float32) @ weights).save(folder)
+    Manifest(
+        format_version=FORMAT_VERSION,
+        export_version=EXPORT_VERSION,
+        name="tiny",
+        modality="image",
+        architecture="random projection",
+        weights=Weights("random", "0" * 64, "Apache-2.0"),
+        input=GraphInput(SIDE, SIDE),
+        preprocess=SPEC,
+        output=Output(DIM),
+        opset=18,
+        files={name: sha256_of(folder / name) for name in (FILES.model, FILES.golden)},
+    ).save(folder)
+    return folder
+
+
+@pytest.fixture
+def settings(tiny_folder: Path, tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", extractors=(str(tiny_folder),), threads=2)
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    prepare(settings)
+    engine = Engine.start(settings)
+    yield engine
+    engine.close()
+
+
+def batch(*labelled: tuple[str, bytes]) -> Batch:
+    """A batch as ingestion would read it."""
+    inputs = tuple(Input(i, data, label, f"{i}.png") for i, (label, data) in enumerate(labelled))
+    return Batch(inputs=inputs, rejected=(), total=len(inputs))
