@@ -1,9 +1,9 @@
 """Does the exported extractor still see what its network was trained to see?
 
-Takes 250 ImageNet images, one for each of 250 classes, through the same path as the service: decode_image, the
-ONNX graph, onnxruntime. Then applies the network's own classifier and counts how often the best of the 1000
-classes is right. These are training images, so the figure is no accuracy to quote: it falls when preprocessing,
-weights or the order of the classes are wrong (0.81 instead of 0.90 with another mean and std, say).
+Takes 250 ImageNet images, one for each of 250 classes, through the same path as the service: decode_image,
+the ONNX graph, onnxruntime. Then applies the network's own classifier and counts how often the best of the
+1000 classes is right. These are training images, so the figure is no accuracy to quote: it falls when
+preprocessing, weights or the order of the classes are wrong (0.81 instead of 0.90 with another mean and std).
 
     python -m benchmarks.imagenet_sample [--extractor FOLDER] [--data FOLDER]
 """
@@ -11,6 +11,7 @@ weights or the order of the classes are wrong (0.81 instead of 0.90 with another
 import argparse
 import csv
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from training.preprocess import decode_image
 from training.runtime import onnxruntime
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("HEADSTART_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def main() -> None:
     )
     extractors = REPOSITORY / ".headstart" / "extractors"
     parser.add_argument("--extractor", type=Path, default=extractors / "efficientnet-lite0")
-    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=DATA)
     arguments = parser.parse_args()
     if arguments.extractor == extractors / "efficientnet-lite0":
         export_extractor("efficientnet-lite0", arguments.extractor)

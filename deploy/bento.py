@@ -1,6 +1,6 @@
 """Put an exported extractor into the BentoML model store and build the bento of `bentofile.yaml`.
 
-    python deploy/bento.py .headstart/extractors/efficientnet-lite0
+python deploy/bento.py .headstart/extractors/efficientnet-lite0
 """
 
 import os

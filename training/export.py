@@ -111,8 +111,9 @@ def _exported(folder: Path, entry: Entry, choice: WeightsChoice) -> Manifest | N
     manifest = Manifest.load(folder)
     if manifest.name != entry.name or not choice.is_met_by(manifest.weights, entry):
         raise ExportError(
-            f"{folder} holds another extractor: {manifest.name} with weights from {manifest.weights.source!r}. "
-            "Heads trained on it would no longer fit. Choose another folder, or replace it with --force"
+            f"{folder} holds another extractor: {manifest.name} with weights from "
+            f"{manifest.weights.source!r}. Heads trained on it would no longer fit. "
+            "Choose another folder, or replace it with --force"
         )
     return manifest
 
@@ -187,7 +188,8 @@ def check_parity(model: Path, module: "PixelsToEmbedding", pixels: NDArray[np.ui
             worst = max(worst, relative_error(found, module.embed(batch)))
     if not worst <= PARITY_BOUND:
         raise ExportError(
-            f"the ONNX graph does not reproduce the network: relative error {worst:.2g}, allowed {PARITY_BOUND:g}"
+            f"the ONNX graph does not reproduce the network: relative error {worst:.2g}, "
+            f"allowed {PARITY_BOUND:g}"
         )
     return worst
 

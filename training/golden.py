@@ -4,9 +4,10 @@ The inputs are synthetic and encoded, so that the check covers decoding too. Kno
 """
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,6 @@ from training.preprocess import decode_image
 # preprocessing by more than 0.1.
 GOLDEN_BOUND = 2e-2
 
-Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-
 
 @dataclass(frozen=True)
 class Golden:
@@ -34,14 +33,11 @@ class Golden:
         """The inputs as the graph takes them, uint8 (n, height, width, 3)."""
         return np.stack([decode_image(data, spec) for data in self.inputs])
 
-    def error(self, embed: Embed, spec: Preprocess) -> float:
-        """Greatest relative error of `embed` (pixels in, embeddings out) over the inputs."""
-        return relative_error(embed(self.pixels(spec)), self.embeddings)
-
     def save(self, folder: Path) -> None:
         """Write `golden.npz`; the same content always gives the same bytes."""
         inputs = {f"input_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(self.inputs)}
-        np.savez(folder / FILES.golden, embeddings=self.embeddings, **inputs)
+        arrays: dict[str, NDArray[Any]] = {"embeddings": self.embeddings, **inputs}
+        np.savez(folder / FILES.golden, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> "Golden":

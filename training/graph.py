@@ -1,4 +1,7 @@
-"""A backbone -> one ONNX graph that takes pixels as they are decoded. Knows torch's exporter, writes no file."""
+"""A backbone -> one ONNX graph that takes pixels as they are decoded.
+
+Knows torch's exporter. Writes no file.
+"""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""Bytes of an image file -> a loaded Pillow image, or an InputError. The one place that opens Pillow's readers.
+"""Bytes of an image file -> a loaded Pillow image, or an InputError: the only caller of Pillow's readers.
 
 Knows formats, limits and damage. Knows nothing of what the pixels are for.
 """
@@ -113,7 +113,7 @@ def _open(kind: str, data: bytes, limits: DecodeLimits) -> ImageFile.ImageFile:
     _check_size(image.size, limits)
     with _reading(kind):
         if isinstance(image, PngImageFile):
-            PngImageFile(io.BytesIO(data)).verify()  # the checksums, which decoding alone ignores
+            PngImageFile(io.BytesIO(data)).verify()  # checksums, which load() ignores
         if isinstance(image, TiffImageFile):
             _check_size([int(image.tag_v2.get(tag, 1)) for tag in _TIFF_TILE_TAGS], limits)
         if "progressive" in image.info and image_header.jpeg_scans(data)[0] > _MAX_JPEG_SCANS:
@@ -170,6 +170,7 @@ def _check_jpeg_end(image: Image.Image, data: bytes, least_side_px: int | None) 
 
     libjpeg paints missing data grey and says nothing that Pillow passes on. Bytes added before the end
     marker change nothing in a complete image, and something in an incomplete one.
+    A progressive JPEG cut after its first scan is complete, but blurred; that is not told.
     """
     end = image_header.jpeg_scans(data)[1]
     with _reading("JPEG"):

@@ -136,10 +136,9 @@ class Manifest:
                 f"{FORMAT_VERSION}. Export the extractor again"
             )
         try:
-            manifest = _read(cls, content, "")
+            manifest: Manifest = _read(cls, content, "")
         except ManifestError as error:
             raise ManifestError(f"{path}: {error}") from error
-        assert isinstance(manifest, cls)
         return manifest
 
     def save(self, folder: Path) -> None:

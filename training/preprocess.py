@@ -18,8 +18,9 @@ __all__ = ["DEFAULT_LIMITS", "DecodeLimits", "crop_box", "decode_image", "prepro
 
 DEFAULT_LIMITS = DecodeLimits()
 
-# A JPEG is decoded smaller only while its short side stays this many times the side it is resized to.
-# Measured in tests/training/test_preprocess.py.
+# A JPEG is decoded smaller only while its short side stays this many times the side it is resized to. With 2,
+# a large photograph changes by 0.6 levels on average at most, and EfficientNet-Lite0's embedding keeps a
+# cosine of 0.998 at least (a test holds both bounds); with 1 it changes by 2 levels and keeps 0.991.
 JPEG_MARGIN = 2
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -51,8 +52,10 @@ _TURNS = {
 def decode_image(data: bytes, spec: Preprocess, limits: DecodeLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """Decode, orient, resize and crop one image.
 
-    Only the crop is resampled, from the part of the image that it covers: the result is that of resizing all
-    of it and cropping then, but a strip of 1 x 60000 pixels never becomes one of 256 x 15 million.
+    Only the crop is resampled, from the part of the image that it covers: a strip of 1 x 60000 pixels never
+    becomes one of 256 x 15 million. The result is that of resizing all of it and cropping then, but for the
+    rounding between the two passes of the resampling, whose order Pillow chooses (a third of a level on
+    average, for noise).
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ def test_the_runtime_does_not_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="other builds of onnxruntime may not report"
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="other builds may not report"
 )
 def test_this_would_notice_a_report(tmp_path: Path) -> None:
     """Where it fails, onnxruntime no longer reports by itself, and `training.runtime` can go."""

@@ -1,4 +1,7 @@
-"""Catalogue of pretrained networks: the one place that knows their names. Importing it does not import torch."""
+"""Catalogue of pretrained networks: the one place that knows their names.
+
+Importing this package does not import torch.
+"""
 
 from training.backbones.catalogue import CATALOGUE, Entry, WeightsChoice, entry_of
 from training.backbones.load import load_backbone

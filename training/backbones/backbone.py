@@ -1,4 +1,7 @@
-"""A pretrained network cut in two: the part that embeds, and its own classifier. Knows no particular network."""
+"""A pretrained network cut in two: the part that embeds, and its own classifier.
+
+Knows no particular network.
+"""
 
 from dataclasses import dataclass
 

@@ -33,7 +33,7 @@ def load_backbone(name: str, choice: WeightsChoice | None = None) -> Backbone:
         from training.backbones.torchvision_models import load_torchvision
     except ImportError as error:
         raise WeightsError(
-            f"{error}: networks are built with torch. Install requirements/export.txt (serving does not need it)"
+            f"{error}: networks are built with torch. Install requirements/export.txt"
         ) from error
     load = load_efficientnet_lite if entry.family == "efficientnet-lite" else load_torchvision
     return load(entry, choice)

@@ -30,7 +30,7 @@ def load_torchvision(entry: Entry, choice: WeightsChoice) -> Backbone:
 
 
 def preprocess_of(published: Any) -> Preprocess:
-    """The preprocessing of a set of torchvision's weights (an entry of a weights enum), as a manifest says it."""
+    """The preprocessing that an entry of a weights enum was made for, as a manifest says it."""
     transform = published.transforms()
     (short_side,), (crop,) = transform.resize_size, transform.crop_size
     interpolation: Literal["bilinear", "bicubic"] = transform.interpolation.value
@@ -63,7 +63,7 @@ def _build(entry: Entry) -> torch.nn.Module:
 
 def _download(entry: Entry, published: Any) -> Path:
     """The weights file in torch's own cache, downloaded on the first use and checked by its name's hash."""
-    file_name = published.url.rsplit("/", 1)[-1]
+    file_name: str = published.url.rsplit("/", 1)[-1]
     path = Path(torch.hub.get_dir()) / "checkpoints" / file_name
     if path.is_file():
         return path
@@ -73,7 +73,7 @@ def _download(entry: Entry, published: Any) -> Path:
         torch.hub.download_url_to_file(published.url, str(path), hash_prefix, progress=False)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
         raise WeightsError(
-            f"the weights of {entry.name} cannot be downloaded: {error}. Download {published.url} on a machine "
-            f"that reaches it and run `headstart export {entry.name} --weights {file_name}`"
+            f"the weights of {entry.name} cannot be downloaded: {error}. Download {published.url} on a "
+            f"machine that reaches it and run `headstart export {entry.name} --weights {file_name}`"
         ) from error
     return path
