@@ -46,12 +46,9 @@ class Parameters(BaseModel):
 class TrainParameters(Parameters):
     """How a head is fitted."""
 
-    method: Annotated[
-        Literal["logistic", "nearest_mean"], Field(description="The classifier that is fitted.")
-    ] = "logistic"
     regularisation: Annotated[
         float | None,
-        Field(ge=1e-6, le=1e6, description="Inverse strength (C); left out: chosen by cross-validation."),
+        Field(ge=1e-6, le=1e6, description="Strength of the L2 penalty; left out: chosen from the data."),
     ] = None
     unknown_rate: Annotated[
         float, Field(ge=0, le=0.5, description="Share of in-class inputs that may be called unknown.")

@@ -92,7 +92,6 @@ async def train_head(request: Request, engine: EngineOf, name: HeadName) -> Resp
 
 def train_options(parameters: TrainParameters, classes: tuple[str, ...] | None = None) -> TrainOptions:
     fit = FitOptions(
-        method=parameters.method,
         regularisation=parameters.regularisation,
         unknown_rate=parameters.unknown_rate,
         threshold=parameters.threshold,

@@ -7,7 +7,23 @@ Knows no network, no image, no HTTP and no database: numpy and scipy only.
 from training.heads.fit import fit_head
 from training.heads.head import Head, Prediction
 from training.heads.headfile import load_head, save_head
-from training.heads.options import METHODS, FitOptions
+from training.heads.options import TASKS, FitOptions
 from training.heads.report import Report
+from training.heads.stack import HeadStack, StackPrediction
+from training.heads.support import NEGATIVE_LABEL
+from training.heads.transform import TRANSFORMS
 
-__all__ = ["METHODS", "FitOptions", "Head", "Prediction", "Report", "fit_head", "load_head", "save_head"]
+__all__ = [
+    "NEGATIVE_LABEL",
+    "TASKS",
+    "TRANSFORMS",
+    "FitOptions",
+    "Head",
+    "HeadStack",
+    "Prediction",
+    "Report",
+    "StackPrediction",
+    "fit_head",
+    "load_head",
+    "save_head",
+]

@@ -1,8 +1,9 @@
-"""Scores -> probabilities that can be trusted: a temperature, and what measures it. Knows no feature.
+"""Scores -> probabilities that can be trusted, and what measures it. Knows no feature.
 
-Temperature scaling (Guo et al., "On calibration of modern neural networks", ICML 2017) on held-out scores.
-With few examples the held-out scores say little, so log(1 / temperature) has a normal prior and the fit is
-its posterior mode; with no held-out score it is the prior's mode.
+One label: a temperature (Guo et al., "On calibration of modern neural networks", ICML 2017). Several: a slope
+that all labels share and an offset for each (Platt, "Probabilistic outputs for support vector machines",
+1999). Both are fitted to held-out scores. With few examples those say little, so the logarithm of the slope
+has a normal prior and the fit is its posterior mode; with no held-out score it is the prior's mode.
 """
 
 from dataclasses import dataclass
@@ -10,62 +11,103 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from training.heads.support import Ints
+from training.heads.support import Doubles, Ints
 
-Doubles = npt.NDArray[np.float64]
 NEWTON_STEPS = 50
 LARGEST_STEP = 1.0
-CONVERGED = 1e-9
+CONVERGED = 1e-6
 EXAMPLES_PER_BIN = 10
 MAX_BINS = 15
+OFFSET_PRECISION = 0.1  # of a label's offset, in the units of its logit
 
 
 @dataclass(frozen=True)
-class SharpnessPrior:
-    """Normal prior of log(1 / temperature)."""
+class SlopePrior:
+    """Normal prior of log(slope)."""
 
     center: float
     deviation: float
 
 
-def fit_temperature(scores: Doubles, targets: Ints, weights: Doubles, prior: SharpnessPrior) -> float:
-    """The temperature that makes held-out scores most probable, given the prior.
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Logits are slope * scores + offset, each (K,) float64; a softmax over them, or a sigmoid each."""
+
+    slope: Doubles
+    offset: Doubles
+    softmax: bool
+
+    def probabilities(self, scores: Doubles) -> Doubles:
+        """Probabilities (m, K) of scores (m, K); those of a softmax sum to 1."""
+        logits = scores * self.slope + self.offset
+        if not self.softmax:
+            return np.asarray(sigmoid(logits), dtype=np.float64)
+        logits -= logits.max(axis=1, keepdims=True, initial=-np.inf)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        return np.asarray(logits)
+
+
+def fit_softmax(scores: Doubles, targets: Ints, weights: Doubles, prior: SlopePrior) -> Calibration:
+    """The slope (1 / temperature) that makes held-out scores most probable, given the prior.
 
     Parameters
     ----------
-    scores : (n, k) float64, held-out, n may be 0
-    targets : (n,) int64
-    weights : (n,) float64
-
-    Returns
-    -------
-    Temperature > 0; probabilities are softmax(scores / temperature).
+    scores : (h, K) float64, held-out, h may be 0
+    targets : (h,) int64
+    weights : (h,) float64
     """
+    columns = scores.shape[1]
     at, precision = prior.center, prior.deviation**-2
     scores = scores - scores.max(axis=1, keepdims=True, initial=-np.inf)
-    own = scores[np.arange(len(targets)), targets]
-    for _ in range(NEWTON_STEPS):
-        sharpness = np.exp(at)
-        odds = np.exp(sharpness * scores)
+    own = float(weights @ scores[np.arange(len(targets)), targets])
+    squares = scores * scores
+    for _ in range(NEWTON_STEPS if len(scores) else 0):
+        slope = np.exp(at)
+        odds = np.exp(slope * scores)
         odds /= odds.sum(axis=1, keepdims=True)
-        mean = (odds * scores).sum(axis=1)
-        variance = np.maximum((odds * scores**2).sum(axis=1) - mean**2, 0)
-        pull = sharpness * float(weights @ (mean - own))
-        slope = pull + precision * (at - prior.center)
-        # Never a negative curvature: the loss is convex in the sharpness, not in its logarithm.
-        bend = sharpness**2 * float(weights @ variance) + max(pull, 0.0) + precision
-        step = float(np.clip(slope / bend, -LARGEST_STEP, LARGEST_STEP))
-        at -= step
+        means = np.vecdot(odds, scores)
+        pull = slope * (float(weights @ means) - own)
+        spread = float(weights @ np.maximum(np.vecdot(odds, squares) - means * means, 0))
+        # Never a negative curvature: the loss is convex in the slope, not in its logarithm.
+        bend = slope**2 * spread + max(pull, 0.0) + precision
+        step = (pull + precision * (at - prior.center)) / bend
+        at -= min(max(step, -LARGEST_STEP), LARGEST_STEP)
         if abs(step) < CONVERGED:
             break
-    return float(np.exp(-at))
+    return Calibration(np.full(columns, np.exp(at)), np.zeros(columns), softmax=True)
 
 
-def probabilities(scores: Doubles, temperature: float) -> Doubles:
-    """softmax(scores / temperature) of each row: (n, k) float64."""
-    scaled = (scores - scores.max(axis=1, keepdims=True, initial=-np.inf)) / temperature
-    np.exp(scaled, out=scaled)
-    return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))
+def fit_sigmoids(
+    scores: Doubles, indicator: npt.NDArray[np.bool_], weights: Doubles, prior: SlopePrior
+) -> Calibration:
+    """A slope for all labels and an offset for each. Shapes (h, K), (h, K), (h,); h may be 0."""
+    columns = scores.shape[1]
+    # Halfway between the targets 0 and 1 is where a label is as likely as not.
+    slope, offset = np.exp(prior.center), np.full(columns, -np.exp(prior.center) / 2)
+    middle, at, precision = offset.copy(), prior.center, prior.deviation**-2
+    for _ in range(NEWTON_STEPS if len(scores) else 0):
+        chances = sigmoid(scores * slope + offset)
+        wrong = weights[:, None] * (chances - indicator)
+        bend = weights[:, None] * chances * (1 - chances)
+        centered = scores * slope
+        offset_step = (wrong.sum(axis=0) + OFFSET_PRECISION * (offset - middle)) / (
+            bend.sum(axis=0) + OFFSET_PRECISION
+        )
+        pull = float((wrong * centered).sum())
+        curve = float((bend * centered**2).sum()) + max(pull, 0.0) + precision
+        step = (pull + precision * (at - prior.center)) / curve
+        at -= min(max(step, -LARGEST_STEP), LARGEST_STEP) / 2
+        offset -= np.clip(offset_step, -LARGEST_STEP, LARGEST_STEP) / 2
+        slope = np.exp(at)
+        if abs(step) < CONVERGED and np.abs(offset_step).max() < CONVERGED:
+            break
+    return Calibration(np.full(columns, slope), offset, softmax=False)
+
+
+def sigmoid(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """1 / (1 + exp(-x)), without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))
 
 
 def log_losses(chances: Doubles, targets: Ints) -> Doubles:
@@ -74,15 +116,14 @@ def log_losses(chances: Doubles, targets: Ints) -> Doubles:
     return np.asarray(-np.log(np.maximum(own, np.finfo(np.float64).tiny)))
 
 
-def calibration_error(chances: Doubles, targets: Ints) -> float:
-    """Expected calibration error of the most probable class, in bins of equal mass.
+def calibration_error(confidence: Doubles, correct: npt.NDArray[np.bool_]) -> float:
+    """Expected calibration error of stated confidences, in bins of equal mass.
 
     Bins hold at least 10 examples, at most 15 bins (Nguyen and O'Connor, EMNLP 2015, for equal mass).
     """
-    confidence = chances.max(axis=1)
-    correct = chances.argmax(axis=1) == targets
-    bins = int(np.clip(len(targets) // EXAMPLES_PER_BIN, 1, MAX_BINS))
+    bins = int(np.clip(len(correct) // EXAMPLES_PER_BIN, 1, MAX_BINS))
     # Edges, not ranks: equal confidences share a bin, whatever the order of the rows.
-    edges = np.quantile(confidence, np.arange(1, bins) / bins)
+    ranked = np.sort(confidence)
+    edges = ranked[np.arange(1, bins) * len(ranked) // bins]
     gaps = np.bincount(np.searchsorted(edges, confidence, side="right"), weights=confidence - correct)
-    return float(np.abs(gaps).sum() / len(targets))
+    return float(np.abs(gaps).sum() / len(correct))

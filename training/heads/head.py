@@ -7,12 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from training.errors import ExtractorMismatchError, InputError
-from training.heads.calibration import Doubles, probabilities
+from training.heads.calibration import Calibration
 from training.heads.options import check_threshold
 from training.heads.report import Report
-from training.heads.support import Ints, check_embeddings
-from training.heads.transform import Floats, signed_power_l2
-from training.heads.typicality import SMALLEST_DISTANCE, Typicality
+from training.heads.support import Doubles, Ints, check_embeddings
+from training.heads.transform import Floats, transform_features
+from training.heads.typicality import Typicality
+
+SURELY_NONE = 0.5  # probability of "none of these" above which an input is unknown
+TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,16 +24,20 @@ class Prediction:
 
     Attributes
     ----------
+    task : single_label or multi_label
     classes : names of the k classes
-    probabilities : (m, k) float32, calibrated; rows sum to 1
+    probabilities : (m, k) float32, calibrated; of a single-label head, rows sum to 1
     typicality : (m,) float32 in [0, 1]; about this share of in-class inputs are less typical
-    unknown : (m,) bool, typicality below the threshold
+    negative : (m,) float32, probability of "none of these"; None if the head was shown no negatives
+    unknown : (m,) bool, typicality below the threshold, or "none of these" more likely than not
     best : (m,) int64, index of the most probable class
     """
 
+    task: str
     classes: tuple[str, ...]
     probabilities: Floats
     typicality: Floats
+    negative: Floats | None
     unknown: npt.NDArray[np.bool_]
     best: Ints
 
@@ -46,26 +53,30 @@ class Head:
 
     Attributes
     ----------
+    task : single_label or multi_label
     classes : names, ascending
+    negatives : whether the last of the K columns stands for "none of these"
     dim : length of an embedding
     extractor_digest : the extractor whose embeddings it understands
     transform : name of the step from embedding to feature
-    weights : (k, d) float32; bias : (k,) float64; scores are features @ weights.T + bias
-    temperature : probabilities are softmax(scores / temperature)
-    typicality : class means, directions and curve of the typicality score
+    weights : (K, d) float32; bias : (K,) float64; scores are features @ weights.T + bias
+    calibration : from scores to probabilities
+    typicality : how like the support set an input is
     unknown_threshold : typicality below which an input is unknown
-    report : cross-validated quality
+    report : held-out quality
     parent_version : the version that this one replaces, if any
     library_version : version of Headstart that fitted it
     """
 
+    task: str
     classes: tuple[str, ...]
+    negatives: bool
     dim: int
     extractor_digest: str
     transform: str
     weights: Floats
     bias: Doubles
-    temperature: float
+    calibration: Calibration
     typicality: Typicality
     unknown_threshold: float
     report: Report
@@ -89,35 +100,44 @@ class Head:
         SupportSetError
             If the threshold is not in [0, 1].
         """
-        limit = self.unknown_threshold if threshold is None else check_threshold(threshold)
         array = check_embeddings(embeddings, InputError)
         if array.shape[1] != self.dim:
             raise ExtractorMismatchError(f"embeddings: expected {self.dim} dimensions, got {array.shape[1]}")
-        features = signed_power_l2(array)
+        features = transform_features(array, self.transform)
         # One dot product for each pair, unlike a matrix product, gives a row the same bits in every batch.
-        products = np.vecdot(features[:, None, :], self._stacked[None, :, :]).astype(np.float64)
-        scores = products[:, : len(self.classes)] + self.bias
-        chances = probabilities(scores, self.temperature).astype(np.float32)
-        typicality = self._typicality(features, products[:, len(self.classes) :])
-        return Prediction(self.classes, chances, typicality, typicality < limit, chances.argmax(axis=1))
+        products = np.vecdot(features[:, None, :], self.rows[None, :, :]).astype(np.float64)
+        return self.answer(np.vecdot(features, features).astype(np.float64), products, threshold)
+
+    def answer(self, lengths: Doubles, products: Doubles, threshold: float | None = None) -> Prediction:
+        """From products with `rows` to a prediction.
+
+        Parameters
+        ----------
+        lengths : (m,) squared lengths of the features, 1 or 0
+        products : (m, len(rows)) products of the features with `rows`
+        threshold : as in `predict`
+        """
+        limit = self.unknown_threshold if threshold is None else check_threshold(threshold)
+        plain, rest = products[:, : len(self.weights)], products[:, len(self.weights) :]
+        chances = self.calibration.probabilities(plain + self.bias)
+        typicality = self.typicality.score(lengths, plain, rest)
+        unknown, negative = typicality < limit, None
+        if self.negatives:
+            negative = chances[:, -1].astype(np.float32)
+            unknown |= negative > SURELY_NONE
+            chances = chances[:, :-1] / np.maximum(chances[:, :-1].sum(axis=1, keepdims=True), TINY)
+        probabilities = chances.astype(np.float32)
+        return Prediction(
+            self.task,
+            self.classes,
+            probabilities,
+            typicality,
+            negative,
+            unknown,
+            probabilities.argmax(axis=1),
+        )
 
     @cached_property
-    def _stacked(self) -> Floats:
-        return np.concatenate((self.weights, self.typicality.means, self.typicality.directions))
-
-    @cached_property
-    def _mean_lengths(self) -> Doubles:
-        return np.asarray(np.vecdot(self.typicality.means, self.typicality.means), dtype=np.float64)
-
-    @cached_property
-    def _mean_positions(self) -> Doubles:
-        means, directions = self.typicality.means, self.typicality.directions
-        return np.asarray(np.vecdot(means[:, None, :], directions[None, :, :]), dtype=np.float64)
-
-    def _typicality(self, features: Floats, products: Doubles) -> Floats:
-        to_means, position = products[:, : len(self.classes)], products[:, len(self.classes) :]
-        lengths = np.vecdot(features, features).astype(np.float64)[:, None]
-        offsets = position[:, None, :] - self._mean_positions[None, :, :]
-        distances = lengths + self._mean_lengths - 2 * to_means - np.vecdot(offsets, offsets)
-        logs = np.log(np.maximum(distances.min(axis=1), SMALLEST_DISTANCE))
-        return np.asarray(np.interp(logs, self.typicality.knots, self.typicality.values), dtype=np.float32)
+    def rows(self) -> Floats:
+        """Everything a feature is multiplied with: weights, mean and directions, (K + 1 + r, d)."""
+        return np.concatenate((self.weights, self.typicality.mean[None, :], self.typicality.directions))

@@ -1,7 +1,7 @@
 """Head <-> bytes: safetensors arrays and one JSON document. Never pickle. Knows no disk and no store.
 
-Layout: the arrays `weights`, `bias`, `means`, `directions`, `knots`, `values`; the metadata key `headstart`
-holds the JSON document. Bytes are untrusted: all that prediction relies on is checked before a head exists.
+Layout: the arrays of `ARRAYS`; the metadata key `headstart` holds the JSON document. Bytes are untrusted: all
+that prediction relies on is checked before a head exists.
 """
 
 import json
@@ -14,9 +14,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from training.errors import ExtractorMismatchError, HeadFileError
+from training.heads.calibration import Calibration
 from training.heads.head import Head
+from training.heads.options import SINGLE_LABEL, TASKS
 from training.heads.report import Report
-from training.heads.transform import TRANSFORM
+from training.heads.transform import TRANSFORMS
 from training.heads.typicality import Typicality
 
 FORMAT_VERSION = 1
@@ -26,9 +28,14 @@ LENGTH_BYTES = 8
 ARRAYS = {
     "weights": "float32",
     "bias": "float64",
-    "means": "float32",
+    "slope": "float64",
+    "offset": "float64",
+    "mean": "float32",
     "directions": "float32",
-    "knots": "float64",
+    "basis": "float32",
+    "origin": "float64",
+    "centers": "float64",
+    "log_range": "float64",
     "values": "float64",
 }
 Array = npt.NDArray[Any]
@@ -38,24 +45,31 @@ def save_head(head: Head) -> bytes:
     """Serialise a head; the same head always gives the same bytes."""
     document = {
         "format_version": FORMAT_VERSION,
+        "task": head.task,
         "classes": list(head.classes),
+        "negatives": head.negatives,
         "dim": head.dim,
         "extractor_digest": head.extractor_digest,
         "transform": head.transform,
-        "temperature": head.temperature,
         "unknown_threshold": head.unknown_threshold,
         "parent_version": head.parent_version,
         "library_version": head.library_version,
         "report": head.report.as_dict(),
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    calibration, typicality = head.calibration, head.typicality
     arrays = {
         "weights": head.weights,
         "bias": head.bias,
-        "means": head.typicality.means,
-        "directions": head.typicality.directions,
-        "knots": head.typicality.knots,
-        "values": head.typicality.values,
+        "slope": calibration.slope,
+        "offset": calibration.offset,
+        "mean": typicality.mean,
+        "directions": typicality.directions,
+        "basis": typicality.basis,
+        "origin": typicality.origin,
+        "centers": typicality.centers,
+        "log_range": typicality.log_range,
+        "values": typicality.values,
     }
     return save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, {METADATA_KEY: text})
 
@@ -118,18 +132,26 @@ def _refuse(name: str) -> NoReturn:
 
 def _head(document: dict[str, Any], arrays: dict[str, Array]) -> Head:
     classes = tuple(_typed(name, "classes", str) for name in _typed(document["classes"], "classes", list))
+    task = _typed(document["task"], "task", str)
+    if task not in TASKS:
+        raise ValueError(f"task: expected one of {TASKS}, got {task!r}")
+    negatives = document["negatives"]
+    if not isinstance(negatives, bool):
+        raise TypeError(f"negatives: expected bool, got {type(negatives).__name__}")
     dim = _typed(document["dim"], "dim", int)
-    _check_arrays(arrays, len(classes), dim)
+    _check_arrays(arrays, len(classes) + negatives, len(classes) if task == SINGLE_LABEL else 0, dim)
     parent = document["parent_version"]
     head = Head(
+        task=task,
         classes=classes,
+        negatives=negatives,
         dim=dim,
         extractor_digest=_typed(document["extractor_digest"], "extractor_digest", str),
         transform=_typed(document["transform"], "transform", str),
         weights=arrays["weights"],
         bias=arrays["bias"],
-        temperature=_typed(document["temperature"], "temperature", float),
-        typicality=Typicality(arrays["means"], arrays["directions"], arrays["knots"], arrays["values"]),
+        calibration=Calibration(arrays["slope"], arrays["offset"], softmax=task == SINGLE_LABEL),
+        typicality=Typicality(*(arrays[field.name] for field in fields(Typicality))),
         unknown_threshold=float(_typed(document["unknown_threshold"], "unknown_threshold", float, int)),
         report=_report(_typed(document["report"], "report", dict)),
         parent_version=None if parent is None else _typed(parent, "parent_version", int),
@@ -139,13 +161,24 @@ def _head(document: dict[str, Any], arrays: dict[str, Array]) -> Head:
     return head
 
 
-def _check_arrays(arrays: dict[str, Array], classes: int, dim: int) -> None:
+def _check_arrays(arrays: dict[str, Array], columns: int, classes: int, dim: int) -> None:
     if set(arrays) != set(ARRAYS):
         raise ValueError(f"expected the arrays {sorted(ARRAYS)}, got {sorted(arrays)}")
-    rows = arrays["directions"].shape[0] if arrays["directions"].ndim else 0
-    knots = (arrays["knots"].size,)
-    square = (classes, dim)
-    expected = dict(zip(ARRAYS, (square, (classes,), square, (rows, dim), knots, knots), strict=True))
+    directions, axes = _length(arrays["directions"], 0), _length(arrays["basis"], 1)
+    expected = {
+        "weights": (columns, dim),
+        "bias": (columns,),
+        "slope": (columns,),
+        "offset": (columns,),
+        "mean": (dim,),
+        "directions": (directions, dim),
+        "basis": (columns, axes),
+        "origin": (axes,),
+        # A head of one example per class has no centres.
+        "centers": (classes if axes else 0, axes),
+        "log_range": (2,),
+        "values": (arrays["values"].size,),
+    }
     for name, array in arrays.items():
         if array.shape != expected[name] or array.dtype != np.dtype(ARRAYS[name]):
             raise ValueError(
@@ -155,19 +188,24 @@ def _check_arrays(arrays: dict[str, Array], classes: int, dim: int) -> None:
             raise ValueError(f"{name}: expected finite values, got NaN or infinity")
 
 
+def _length(array: Array, axis: int) -> int:
+    return int(array.shape[axis]) if array.ndim == 2 else 0
+
+
 def _check_values(head: Head) -> None:
     curve = head.typicality
     checks = {
         "classes: expected at least two, ascending and non-empty": len(head.classes) >= 2
         and head.classes[0] != ""
         and all(one < other for one, other in zip(head.classes, head.classes[1:], strict=False)),
+        "negatives: expected none in a multi-label head": head.task == SINGLE_LABEL or not head.negatives,
         "dim: expected at least 1": head.dim >= 1,
-        f"transform: expected {TRANSFORM}, got {head.transform!r}": head.transform == TRANSFORM,
-        "temperature: expected a positive finite number": 0 < head.temperature < float("inf"),
+        f"transform: expected one of {TRANSFORMS}, got {head.transform!r}": head.transform in TRANSFORMS,
+        "slope: expected positive numbers": bool((head.calibration.slope > 0).all()),
         "unknown_threshold: expected 0 to 1": 0 <= head.unknown_threshold <= 1,
-        "knots: expected at least two, ascending": len(curve.knots) >= 2
-        and bool((np.diff(curve.knots) > 0).all()),
-        "values: expected 0 to 1, descending": bool(
+        "log_range: expected two ascending numbers": bool(curve.log_range[0] < curve.log_range[1]),
+        "values: expected at least two of 0 to 1, descending": len(curve.values) >= 2
+        and bool(
             (np.diff(curve.values) <= 0).all() and (curve.values >= 0).all() and (curve.values <= 1).all()
         ),
     }
@@ -180,7 +218,7 @@ def _report(values: dict[str, Any]) -> Report:
     names = {field.name for field in fields(Report)}
     if set(values) != names:
         raise ValueError(f"report: expected {sorted(names)}, got {sorted(values)}")
-    lists = ("per_class", "regularisation_tried", "learning", "warnings")
+    lists = ("per_class", "tried", "learning", "warnings")
     for name in lists:
         for item in _typed(values[name], name, list):
             _typed(item, name, dict)

@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from training.errors import SupportSetError
+from training.heads.transform import TRANSFORMS
 
-METHODS = ("logistic", "nearest_mean")
+SINGLE_LABEL, MULTI_LABEL = "single_label", "multi_label"
+TASKS = (SINGLE_LABEL, MULTI_LABEL)
 MAX_SEED = 2**63 - 1
 
 
@@ -16,17 +18,20 @@ class FitOptions:
 
     Parameters
     ----------
-    method
-        `"logistic"`: regularised multinomial logistic regression. `"nearest_mean"`: nearest class mean.
+    task
+        `"single_label"`: an input is of one class (softmax). `"multi_label"`: of any number of them
+        (an independent sigmoid each).
+    transform
+        From embedding to feature: `"l2"` or `"signed_root_l2"`. None chooses it from the examples.
     regularisation
-        Inverse strength of the L2 penalty (scikit-learn's `C`); larger fits the examples more closely.
-        None chooses it by cross-validation. Has no effect on `"nearest_mean"`.
+        Strength of the L2 penalty (lambda of ridge regression) on features of unit length; larger follows the
+        examples less closely. None chooses it from the examples.
     unknown_rate
         Fraction of in-class inputs that the default threshold answers with `unknown`, in [0, 1).
     threshold
         Typicality in [0, 1] below which an input is `unknown`. None takes it from `unknown_rate`.
     seed
-        Deals the examples into folds. The same examples and seed give the same head.
+        Decides which examples are left out together. The same examples and seed give the same head.
 
     Raises
     ------
@@ -34,15 +39,19 @@ class FitOptions:
         If a value is outside its range.
     """
 
-    method: str = "logistic"
+    task: str = SINGLE_LABEL
+    transform: str | None = None
     regularisation: float | None = None
     unknown_rate: float = 0.05
     threshold: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise SupportSetError(f"method: expected one of {', '.join(METHODS)}, got {self.method!r}")
+        if self.task not in TASKS:
+            raise SupportSetError(f"task: expected one of {', '.join(TASKS)}, got {self.task!r}")
+        if self.transform is not None and self.transform not in TRANSFORMS:
+            expected = ", ".join(TRANSFORMS)
+            raise SupportSetError(f"transform: expected one of {expected}, got {self.transform!r}")
         if (
             self.regularisation is not None
             and not 1e-6 <= _number("regularisation", self.regularisation) <= 1e6

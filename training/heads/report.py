@@ -1,7 +1,7 @@
 """What is known about a head before it meets a new input, and what is not: null. Knows no file format.
 
-Everything comes from held-out predictions, so it describes heads fitted to slightly fewer examples than the
-one that is served. The temperature is fitted to the same held-out scores: one number, so the bias is small.
+Everything comes from held-out predictions, each by a fit with all examples but the one. The calibration is
+fitted to the same held-out scores: one number (and one for each label), so the bias is small.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,57 +10,70 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from training.heads.calibration import Doubles, calibration_error, log_losses, probabilities
+from training.heads.calibration import Calibration, calibration_error, log_losses
+from training.heads.learning import ask_half, forecast_accuracy
 from training.heads.selection import Selected
-from training.heads.support import Ints, SupportSet
+from training.heads.support import Doubles, Ints, SupportSet
 
 NORMAL_95 = 1.959963984540054
+DEPENDENCE = (
+    5.0  # covers the truth in nine of ten runs from 5 examples of each class on (docs/experiments.md)
+)
 FEW_EXAMPLES = 5
 DOMINANT_SHARE, DOMINANT_RATIO = 0.5, 5.0
 OVERLAP = 0.25
 MAX_OVERLAPS = 5
+SURE = 0.5  # probability from which a label of a multi-label head is given
+MAX_MATRIX = 100  # classes up to which the confusion is a matrix
 
 
 @dataclass(frozen=True)
 class Report:
-    """Cross-validated quality of one head; a field is None where it cannot be known.
+    """Held-out quality of one head; a field is None where it cannot be known.
 
     Attributes
     ----------
-    examples, held_out : number of examples, and of those that were predicted by a head that had not seen them
-    accuracy, accuracy_low, accuracy_high : held-out accuracy and its 95 % Wilson interval
-    balanced_accuracy : mean recall over the classes that have held-out examples
+    task : single_label or multi_label
+    examples, held_out : number of examples, and of those that were predicted by a fit that had not seen them
+    accuracy, accuracy_low, accuracy_high : held-out accuracy and its 95 % interval; of a multi-label head the
+        share of inputs of which every label is right
+    balanced_accuracy : mean recall over the classes; of a multi-label head, mean of recall and specificity
+    negatives_rejected : share of the held-out negatives that are taken for none of the classes
     per_class : `label`, `examples`, `precision`, `recall` of each class
-    confusion : `labels` and `matrix`; matrix[i][j] counts examples of labels[i] predicted as labels[j]
+    confusion : `labels` and `matrix`; matrix[i][j] counts examples of labels[i] predicted as labels[j]; of a
+        multi-label head `matrix` has true and false positives, false and true negatives of each label
     calibration_error : expected calibration error of the calibrated held-out probabilities
     log_loss : their mean negative log probability of the true class, in nats
-    folds : folds evaluated, 0 if nothing could be held out
-    regularisation : C, None for methods without one
-    regularisation_tried : `regularisation` and held-out `log_loss` of each that was tried
-    learning : `examples_per_class` (mean, of the training folds) and `accuracy`, of half of them and of all
+    transform, regularisation : what was chosen
+    tried : `transform`, `regularisation` and held-out squared `error` of everything that was tried
+    slope : of the calibration; 1 / temperature
+    learning : `examples_per_class` (mean) and `accuracy` with half of the examples and with all of them
+    forecast : `examples_per_class` and `accuracy` that are to be expected with twice as many
     timings_ms : milliseconds by part
     warnings : `code` and `message`, worst first
     """
 
+    task: str
     examples: int
     held_out: int
     accuracy: float | None
     accuracy_low: float | None
     accuracy_high: float | None
     balanced_accuracy: float | None
+    negatives_rejected: float | None
     per_class: tuple[Mapping[str, Any], ...]
     confusion: Mapping[str, Any]
     calibration_error: float | None
     log_loss: float | None
-    folds: int
-    method: str
-    regularisation: float | None
-    regularisation_tried: tuple[Mapping[str, float], ...]
-    temperature: float
+    transform: str
+    regularisation: float
+    tried: tuple[Mapping[str, Any], ...]
+    slope: float
     unknown_threshold: float
-    converged: bool
     learning: tuple[Mapping[str, float], ...]
+    forecast: Mapping[str, float] | None
     timings_ms: Mapping[str, float]
     warnings: tuple[Mapping[str, str], ...]
 
@@ -71,102 +84,215 @@ class Report:
         }
 
 
-def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson, "Probable inference", JASA 22, 1927)."""
-    share, z2 = correct / total, NORMAL_95**2 / total
+def accuracy_interval(correct: int, total: int, classes: int) -> tuple[float, float]:
+    """95 % interval of the accuracy on new inputs, from held-out answers.
+
+    Wilson's ("Probable inference", JASA 22, 1927), of fewer answers than there were: those of examples that
+    were left out in turn depend on each other, the more the fewer there are of a class. `classes` is 0 for
+    answers that do not.
+    """
+    share, independent = correct / total, total / (1 + DEPENDENCE * classes / total)
+    z2 = NORMAL_95**2 / independent
     middle = (share + z2 / 2) / (1 + z2)
-    half = NORMAL_95 / (1 + z2) * sqrt(share * (1 - share) / total + z2 / (4 * total))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    half = NORMAL_95 / (1 + z2) * sqrt(share * (1 - share) / independent + z2 / (4 * independent))
+    # At the ends the sums miss 0 and 1 by rounding.
+    return 0.0 if correct == 0 else middle - half, 1.0 if correct == total else middle + half
+
+
+@dataclass(frozen=True, eq=False)
+class _HeldOut:
+    """Held-out answers, labels in alphabetical order.
+
+    Attributes
+    ----------
+    labels : (k,) names
+    order : (k,) int64, the support set's column of each
+    truth, chances : (h, k) bool and float64, of the examples that have a class
+    negatives : (g,) float64, probability of "none of these" of the held-out negatives
+    """
+
+    labels: list[str]
+    order: Ints
+    truth: npt.NDArray[np.bool_]
+    chances: Doubles
+    negatives: Doubles
+
+    @classmethod
+    def of(cls, support: SupportSet, selected: Selected, calibration: Calibration) -> "_HeldOut":
+        order = np.argsort(np.array(support.labels))
+        chances = calibration.probabilities(selected.fit.held_out)
+        truth = support.indicator[selected.fit.rows]
+        negatives = np.zeros(0)
+        if support.negatives:
+            inside = ~truth[:, -1]
+            negatives = chances[~inside, -1]
+            chances, truth = chances[inside, :-1], truth[inside]
+            chances = chances / chances.sum(axis=1, keepdims=True)
+        return cls([support.labels[i] for i in order], order, truth[:, order], chances[:, order], negatives)
 
 
 def make_report(
     support: SupportSet,
     selected: Selected,
+    calibration: Calibration,
     *,
-    method: str,
-    folds: int,
     unknown_threshold: float,
-    timings_ms: Mapping[str, float],
 ) -> Report:
-    """Summarise held-out predictions, with labels in alphabetical order."""
-    order = np.argsort(np.array(support.labels))
-    labels = [support.labels[index] for index in order]
-    truth = np.argsort(order)[support.targets[selected.rows]]
-    chances = probabilities(selected.scores[:, order], selected.temperature)
-    confusion = _confusion(chances, truth, len(labels))
-    counts = support.counts[order]
-    total, correct = len(truth), int(np.trace(confusion))
-    low, high = wilson_interval(correct, total) if total else (None, None)
-    recalls, precisions = _rates(confusion, 1), _rates(confusion, 0)
-    known = [recall for recall in recalls if recall is not None]
+    """Summarise held-out predictions."""
+    held = _HeldOut.of(support, selected, calibration)
+    counts = support.counts[held.order]
+    figures = _single_figures(held) if support.is_single else _multi_figures(held)
+    total = len(held.truth)
+    low, high = accuracy_interval(figures.correct, total, support.columns) if total else (None, None)
+    learning, forecast = _learning(support, selected, held, figures)
+    rates = zip(held.labels, counts.tolist(), figures.precisions, figures.recalls, strict=True)
     return Report(
-        examples=len(support.targets),
+        task=support.task,
+        examples=int(support.multiplicity.sum()),
         held_out=total,
-        accuracy=correct / total if total else None,
+        accuracy=figures.correct / total if total else None,
         accuracy_low=low,
         accuracy_high=high,
-        balanced_accuracy=sum(known) / len(known) if known else None,
+        balanced_accuracy=_mean(figures.balanced),
+        negatives_rejected=float((held.negatives > SURE).mean()) if len(held.negatives) else None,
         per_class=tuple(
-            {"label": label, "examples": int(count), "precision": precision, "recall": recall}
-            for label, count, precision, recall in zip(labels, counts, precisions, recalls, strict=True)
+            {"label": label, "examples": count, "precision": precision, "recall": recall}
+            for label, count, precision, recall in rates
         ),
-        confusion={"labels": labels, "matrix": confusion.tolist()},
-        calibration_error=calibration_error(chances, truth) if total else None,
-        log_loss=float(log_losses(chances, truth).mean()) if total else None,
-        folds=folds,
-        method=method,
-        regularisation=selected.regularisation,
-        regularisation_tried=tuple(
-            {"regularisation": value, "log_loss": loss} for value, loss in selected.log_losses
+        confusion=figures.confusion,
+        calibration_error=figures.calibration_error,
+        log_loss=figures.log_loss,
+        transform=selected.choice.transform,
+        regularisation=selected.choice.penalty,
+        tried=tuple(
+            {"transform": transform, "regularisation": penalty, "error": error}
+            for transform, penalty, error in selected.choice.tried
         ),
-        temperature=selected.temperature,
+        slope=float(calibration.slope[0]),
         unknown_threshold=unknown_threshold,
-        converged=selected.converged,
-        learning=_learning(support, selected, folds),
-        timings_ms=dict(timings_ms),
-        warnings=tuple(_warnings(support, selected, labels, counts, confusion)),
+        learning=learning,
+        forecast=forecast,
+        timings_ms={},
+        warnings=tuple(_warnings(support, held, counts, figures)),
     )
 
 
-def _confusion(chances: Doubles, truth: Ints, classes: int) -> Ints:
-    cells = truth * classes + chances.argmax(axis=1)
-    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+@dataclass(frozen=True, eq=False)
+class _Figures:
+    correct: int
+    recalls: list[float | None]
+    precisions: list[float | None]
+    balanced: list[float | None]
+    confusion: dict[str, Any]
+    cells: Ints | None  # (k, k) of a single-label set
+    calibration_error: float | None
+    log_loss: float | None
 
 
-def _rates(confusion: Ints, axis: int) -> list[float | None]:
-    """Diagonal over the sum along `axis`: recall for 1, precision for 0; None where nothing was counted."""
-    pairs = zip(np.diag(confusion).tolist(), confusion.sum(axis=axis).tolist(), strict=True)
-    return [right / total if total else None for right, total in pairs]
+def _single_figures(held: _HeldOut) -> _Figures:
+    truth, answers = held.truth.argmax(axis=1), held.chances.argmax(axis=1)
+    classes = len(held.labels)
+    cells = np.bincount(truth * classes + answers, minlength=classes * classes).reshape(classes, classes)
+    right, total = np.diagonal(cells), len(truth)
+    recalls, precisions = _ratios(right, cells.sum(axis=1)), _ratios(right, cells.sum(axis=0))
+    return _Figures(
+        correct=int(right.sum()),
+        recalls=recalls,
+        precisions=precisions,
+        balanced=recalls,
+        confusion=_confusion(held.labels, cells),
+        cells=cells,
+        calibration_error=calibration_error(held.chances.max(axis=1), truth == answers) if total else None,
+        log_loss=float(log_losses(held.chances, truth).mean()) if total else None,
+    )
 
 
-def _learning(support: SupportSet, selected: Selected, folds: int) -> tuple[Mapping[str, float], ...]:
-    if not folds or selected.half_scores is None:
-        return ()
-    truth = support.targets[selected.rows]
-    trained = (len(support.targets) - len(truth) / folds) / len(support.labels)
-    return tuple(
-        {"examples_per_class": size, "accuracy": float(np.mean(scores.argmax(axis=1) == truth))}
-        for size, scores in ((trained / 2, selected.half_scores), (trained, selected.scores))
-        if size >= 1
+def _confusion(labels: list[str], cells: Ints) -> dict[str, Any]:
+    """The matrix, or the cells that are not zero if there are too many classes to print it."""
+    if len(labels) <= MAX_MATRIX:
+        return {"labels": labels, "matrix": cells.tolist()}
+    rows, columns = np.nonzero(cells)
+    triples = np.column_stack((rows, columns, cells[rows, columns]))
+    return {"labels": labels, "matrix": None, "cells": triples.tolist()}
+
+
+def _multi_figures(held: _HeldOut) -> _Figures:
+    given = held.chances >= SURE
+    true_positive, false_positive = (given & held.truth).sum(axis=0), (given & ~held.truth).sum(axis=0)
+    positive = held.truth.sum(axis=0)
+    negative = len(held.truth) - positive
+    recalls = _ratios(true_positive, positive)
+    specificities = _ratios(negative - false_positive, negative)
+    columns = (true_positive, false_positive, positive - true_positive, negative - false_positive)
+    own = np.where(held.truth, held.chances, 1 - held.chances)
+    sure = np.where(given, held.chances, 1 - held.chances)
+    total = len(held.truth)
+    return _Figures(
+        correct=int((given == held.truth).all(axis=1).sum()),
+        recalls=recalls,
+        precisions=_ratios(true_positive, true_positive + false_positive),
+        balanced=[
+            None if one is None or other is None else (one + other) / 2
+            for one, other in zip(recalls, specificities, strict=True)
+        ],
+        confusion={"labels": held.labels, "matrix": np.column_stack(columns).tolist()},
+        cells=None,
+        calibration_error=calibration_error(sure.ravel(), (given == held.truth).ravel()) if total else None,
+        log_loss=float(-np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean()) if total else None,
+    )
+
+
+def _ratios(parts: Ints, totals: Ints) -> list[float | None]:
+    """Each part over its total; None where nothing was counted."""
+    pairs = zip(parts.tolist(), totals.tolist(), strict=True)
+    return [part / total if total else None for part, total in pairs]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _learning(
+    support: SupportSet, selected: Selected, held: _HeldOut, figures: _Figures
+) -> tuple[tuple[Mapping[str, float], ...], Mapping[str, float] | None]:
+    """Accuracy with half of the examples and with all; what twice as many would give."""
+    half = ask_half(support, selected)
+    if half is None:
+        return (), None
+    truth = support.targets[half.rows]
+    inside = truth < len(support.labels)
+    answers = half.scores[:, : len(support.labels)].argmax(axis=1)
+    each = len(support) / support.columns
+    before = float((answers == truth)[inside].mean())
+    full = figures.correct / len(held.truth)
+    curve = ((each / 2, before), (each, full))
+    twice = forecast_accuracy(before, full, int(inside.sum()))
+    return (
+        tuple({"examples_per_class": size, "accuracy": accuracy} for size, accuracy in curve),
+        {"examples_per_class": 2 * each, "accuracy": twice},
     )
 
 
 def _warnings(
-    support: SupportSet, selected: Selected, labels: Sequence[str], counts: Ints, confusion: Ints
-) -> list[dict[str, str]]:
-    found = [*_size_warnings(labels, counts, confusion), *_content_warnings(support, labels, confusion)]
-    if not selected.converged:
-        found.append(("not_converged", "The fit hit its limit of steps; a smaller regularisation may help."))
-    return [{"code": code, "message": message} for code, message in found]
+    support: SupportSet, held: _HeldOut, counts: Ints, figures: _Figures
+) -> Iterator[dict[str, str]]:
+    for code, message in (
+        *_size_warnings(held, counts),
+        *_content_warnings(support, held.labels, figures.cells),
+    ):
+        yield {"code": code, "message": message}
 
 
-def _size_warnings(labels: Sequence[str], counts: Ints, confusion: Ints) -> Iterator[tuple[str, str]]:
-    unseen = [label for label, total in zip(labels, confusion.sum(axis=1), strict=True) if total == 0]
-    if len(unseen) == len(labels):
+def _size_warnings(held: _HeldOut, counts: Ints) -> Iterator[tuple[str, str]]:
+    labels = held.labels
+    seen = [bool(count) for count in held.truth.sum(axis=0)]
+    if not any(seen):
         yield "not_validated", "No example could be held out: accuracy and calibration are unknown."
-    elif unseen:
+    elif not all(seen):
+        unseen = [label for label, known in zip(labels, seen, strict=True) if not known]
         yield "class_not_validated", f"Never held out, so their recall is unknown: {_some(unseen)}."
-    few = [label for label, count in zip(labels, counts, strict=True) if count < FEW_EXAMPLES]
+    few = [label for label, count in zip(labels, counts.tolist(), strict=True) if count < FEW_EXAMPLES]
     if few:
         yield "few_examples", f"Fewer than {FEW_EXAMPLES} examples: {_some(few)}. Add more to learn better."
     top, total = int(counts.argmax()), int(counts.sum())
@@ -176,14 +302,16 @@ def _size_warnings(labels: Sequence[str], counts: Ints, confusion: Ints) -> Iter
 
 
 def _content_warnings(
-    support: SupportSet, labels: Sequence[str], confusion: Ints
+    support: SupportSet, labels: Sequence[str], cells: Ints | None
 ) -> Iterator[tuple[str, str]]:
     if support.shared_inputs:
         yield "conflicting_labels", f"{support.shared_inputs} inputs appear under more than one label."
     if support.duplicates:
         yield "duplicates", f"{support.duplicates} examples repeat another of their class."
-    totals = confusion.sum(axis=1)
-    share = np.triu((confusion + confusion.T) / np.maximum(totals[:, None] + totals[None, :], 1), 1)
+    if cells is None:
+        return
+    totals = cells.sum(axis=1)
+    share = np.triu((cells + cells.T) / np.maximum(totals[:, None] + totals[None, :], 1), 1)
     pairs = sorted(np.argwhere(share >= OVERLAP).tolist(), key=lambda pair: -share[pair[0], pair[1]])
     for one, other in pairs[:MAX_OVERLAPS]:
         names = f"{labels[one]!r} and {labels[other]!r}"

@@ -1,176 +1,130 @@
-"""Choosing the regularisation by cross-validation, and the held-out scores that everything honest comes from.
+"""Choosing the transform and the penalty by held-out error. Knows no calibration, no report and no file.
 
-Climbs a small grid from its middle towards the lower held-out log loss (after calibration: accuracy hardly
-depends on the regularisation, sharpness does). Every solve starts from its neighbour's solution.
-Knows nothing about typicality, reports or files.
+The error is the squared one that `ridge` gives in closed form, on at most `MAX_TRIED` examples: the best
+choice hardly depends on their number. The transform with the lower error is taken; the penalty moves away
+from its usual value only for a gain beyond the noise.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from training.heads import logistic
-from training.heads.calibration import Doubles, SharpnessPrior, fit_temperature, log_losses, probabilities
-from training.heads.folds import Folds
-from training.heads.support import Ints, SupportSet
-from training.heads.transform import Floats
+from training.heads.options import FitOptions
+from training.heads.ridge import (
+    DualScores,
+    Ridge,
+    Span,
+    dual_scores,
+    fit_dual,
+    fit_primal,
+    is_dual,
+    moments_of,
+    span_of,
+)
+from training.heads.support import Doubles, SupportSet
+from training.heads.transform import TRANSFORMS
 
-GRID = (1.0, 3.0, 10.0, 30.0, 100.0)
-GRID_START = 2
-SETTLED = 1e-3  # nats; below it the held-out loss has nothing left to choose by
-NOISE = 1.0  # standard errors by which a neighbour must win
-SEARCH_TOLERANCE = 1e-4
-FINAL_TOLERANCE = 1e-8
-# Best 1/temperature on unseen images, over cats_dogs, blood_cells and ham10000 (docs/experiments.md).
-LOGISTIC_SHARPNESS = 3.0
-SHARPNESS_DEVIATION = 0.7
-SHARPNESS_EXPONENT = -0.28
-MEAN_SHARPNESS = 20.0
-MEAN_DEVIATION = 1.0
+MAX_TRIED = 256
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
+USUAL = 1
+FEWEST_FOR_PENALTY = 64  # examples below which the noise hides what another penalty would gain
+# One example of each class: nothing to choose by. Close to the class means, on plain lengths, was best.
+ONE_SHOT_TRANSFORM, ONE_SHOT_PENALTY = "l2", 3.0
+NOISE = 2.0  # standard errors by which another penalty must win
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and the held-out error of all that was tried: (transform, penalty, error)."""
+
+    transform: str
+    penalty: float
+    tried: tuple[tuple[str, float, float], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """A linear head and what it does with examples that it has not seen.
+    """A fit with the choice behind it; `span` is there if it was fitted in the span of all examples."""
 
-    Attributes
-    ----------
-    weights : (k, d) float32
-    bias : (k,) float64
-    temperature : fitted on `scores`, or the prior's
-    regularisation : C, None where the method has none
-    scores : (h, k) float64, held-out scores of the rows `rows`
-    rows : (h,) int64
-    log_losses : held-out log loss at each C that was tried
-    half_scores : (h, k) float64, the same from half of the examples; None if a class would be empty
-    converged : False if a solve hit its limit of steps
-    """
-
-    weights: Floats
-    bias: Doubles
-    temperature: float
-    regularisation: float | None
-    scores: Doubles
-    rows: Ints
-    log_losses: tuple[tuple[float, float], ...]
-    half_scores: Doubles | None
-    converged: bool
+    choice: Choice
+    fit: Ridge
+    span: Span | None
 
 
-@dataclass(frozen=True, eq=False)
-class _Trial:
-    regularisation: float
-    solution: logistic.Solution
-    scores: Doubles
-    temperature: float
-    losses: Doubles  # (h,) balanced log loss of each held-out example
-
-
-class LogisticSelection:
-    """One cross-validated logistic regression on a support set."""
-
-    def __init__(self, support: SupportSet, folds: Folds) -> None:
-        self.targets, self.folds, self.classes = support.targets, folds, len(support.labels)
-        self.weights = folds.weights(support.targets, self.classes)
-        share = self.weights[-1].astype(np.float64)
-        self.center = np.asarray(share @ support.features / len(share), dtype=np.float32)
-        self.shape = logistic.geometry(support.features, self.center, self.classes)
-        self.held_out_weights = share[folds.held_out]
-
-    def run(self, regularisation: float | None) -> Selected:
-        best, trials = self._search(regularisation)
-        start = best.solution.last()
-        final = self._solve(self.weights[-1:], best.regularisation, FINAL_TOLERANCE, start)
-        joined = self.shape.primal(final.coefficients)
-        weights = np.ascontiguousarray(joined[:, :-1])
-        bias = (
-            joined[:, -1].astype(np.float64) * logistic.INTERCEPT - weights.astype(np.float64) @ self.center
+def select(support: SupportSet, options: FitOptions) -> Selected:
+    """Choose and fit."""
+    if not support.can_be_held_out.any():
+        choice = Choice(
+            options.transform or ONE_SHOT_TRANSFORM, options.regularisation or ONE_SHOT_PENALTY, ()
         )
-        tried = sorted(
-            (trial.regularisation, float(trial.losses.mean())) for trial in trials if self.folds.count
-        )
-        return Selected(
-            weights=weights,
-            bias=bias,
-            temperature=best.temperature,
-            regularisation=best.regularisation,
-            scores=best.scores,
-            rows=self.folds.held_out,
-            log_losses=tuple(tried),
-            half_scores=self._half(best),
-            converged=final.converged and best.solution.converged,
-        )
+        return _fit(support, choice)
+    rows = support.sample(MAX_TRIED)
+    search = _Search(support if len(rows) == len(support) else support.subset(rows), options)
+    choice = search.run()
+    if len(rows) < len(support):
+        return _fit(support, choice)
+    span, scores = search.spans[choice.transform], search.scores[choice.transform, choice.penalty]
+    return Selected(choice, fit_dual(span, support, scores), span)
 
-    def _search(self, regularisation: float | None) -> tuple[_Trial, list[_Trial]]:
-        """The best trial, and all: first towards larger C; only if that did not help, towards smaller."""
-        best = self._try(GRID[GRID_START] if regularisation is None else regularisation, None)
-        trials = [best]
-        if regularisation is not None or not self.folds.count or best.losses.mean() < SETTLED:
-            return best, trials
-        for path in (GRID[GRID_START + 1 :], GRID[GRID_START - 1 :: -1]):
-            for value in path:
-                trials.append(self._try(value, best.solution))
-                if not _better(trials[-1], best):
+
+def _fit(support: SupportSet, choice: Choice) -> Selected:
+    if is_dual(support):
+        span = span_of(support, choice.transform)
+        scores = dual_scores(span.gram, support, choice.penalty)
+        return Selected(choice, fit_dual(span, support, scores), span)
+    moments = moments_of(support, choice.transform, np.arange(len(support)))
+    return Selected(choice, fit_primal(support, choice.transform, choice.penalty, moments), None)
+
+
+class _Search:
+    """Every fit that was tried on one (small) support set."""
+
+    def __init__(self, support: SupportSet, options: FitOptions) -> None:
+        self.support, self.options = support, options
+        self.rows = np.flatnonzero(support.can_be_held_out)
+        share = support.weights[self.rows]
+        self.share = share / share.sum()
+        self.spans: dict[str, Span] = {}
+        self.scores: dict[tuple[str, float], DualScores] = {}
+        self.errors: dict[tuple[str, float], float] = {}
+
+    def run(self) -> Choice:
+        transforms = TRANSFORMS if self.options.transform is None else (self.options.transform,)
+        penalty = self.options.regularisation or PENALTIES[USUAL]
+        transform = min(transforms, key=lambda name: self._error(name, penalty))
+        if self.options.regularisation is None and len(self.support) >= FEWEST_FOR_PENALTY:
+            penalty = self._climb(transform)
+        tried = tuple((*key, error) for key, error in sorted(self.errors.items()))
+        return Choice(transform, penalty, tried)
+
+    def _climb(self, transform: str) -> float:
+        """First towards smaller penalties; only if that did not help, towards larger ones."""
+        best = PENALTIES[USUAL]
+        for path in (PENALTIES[USUAL - 1 :: -1], PENALTIES[USUAL + 1 :]):
+            for penalty in path:
+                if not self._wins(transform, penalty, best):
                     break
-                best = trials[-1]
-            if best is not trials[0]:
+                best = penalty
+            if best != PENALTIES[USUAL]:
                 break
-        return best, trials
+        return best
 
-    def _try(self, regularisation: float, start: logistic.Solution | None) -> _Trial:
-        solution = self._solve(self.weights, regularisation, SEARCH_TOLERANCE, start)
-        scores = self._held_out(solution)
-        targets, share = self.targets[self.folds.held_out], self.held_out_weights
-        temperature = fit_temperature(scores, targets, share, logistic_prior(regularisation))
-        losses = share * log_losses(probabilities(scores, temperature), targets)
-        return _Trial(regularisation, solution, scores, temperature, losses)
+    def _wins(self, transform: str, penalty: float, best: float) -> bool:
+        """Lower error by more than the noise of the paired differences."""
+        gains = self._losses(transform, best) - self._losses(transform, penalty)
+        mean = float(self.share @ gains)
+        error = np.sqrt(float(self.share**2 @ (gains - mean) ** 2))
+        return bool(mean > NOISE * error)
 
-    def _half(self, best: _Trial) -> Doubles | None:
-        if not self.folds.count:
-            return None
-        weights = self.folds.half_weights(self.targets, self.classes)
-        solution = self._solve(weights, best.regularisation, SEARCH_TOLERANCE, None)
-        return self._held_out(solution)
+    def _error(self, transform: str, penalty: float) -> float:
+        return float(self.share @ self._losses(transform, penalty))
 
-    def _held_out(self, solution: logistic.Solution) -> Doubles:
-        rows = self.folds.held_out
-        return solution.scores[self.folds.assignment[rows], :, rows].astype(np.float64)
-
-    def _solve(
-        self, weights: Floats, regularisation: float, tolerance: float, start: logistic.Solution | None
-    ) -> logistic.Solution:
-        return logistic.solve(self.shape, self.targets, weights, regularisation, tolerance, start)
-
-
-def _better(trial: _Trial, best: _Trial) -> bool:
-    """Lower loss by more than the noise of the paired differences: with few examples the start stays."""
-    gains = best.losses - trial.losses
-    return bool(gains.mean() > NOISE * gains.std() / np.sqrt(len(gains)))
-
-
-def logistic_prior(regularisation: float) -> SharpnessPrior:
-    """Prior of the sharpness; a larger C gives sharper scores, which need less sharpening."""
-    center = np.log(LOGISTIC_SHARPNESS) + SHARPNESS_EXPONENT * np.log(regularisation / GRID[GRID_START])
-    return SharpnessPrior(float(center), SHARPNESS_DEVIATION)
-
-
-def select_nearest_mean(support: SupportSet, folds: Folds) -> Selected:
-    """Nearest class mean (Snell et al., "Prototypical networks", NeurIPS 2017), its folds in closed form."""
-    targets, classes = support.targets, len(support.labels)
-    balance = folds.weights(targets, classes)
-    indicator = np.eye(classes, dtype=np.float32)[targets]
-    rows = folds.held_out
-    scores = np.zeros((len(rows), classes))
-    for fold in range(folds.count):
-        held = folds.assignment[rows] == fold
-        weights, bias = _means(support.features, indicator * (balance[fold] > 0)[:, None])
-        scores[held] = support.features[rows[held]] @ weights.T + bias
-    prior = SharpnessPrior(float(np.log(MEAN_SHARPNESS)), MEAN_DEVIATION)
-    temperature = fit_temperature(scores, targets[rows], balance[-1, rows].astype(np.float64), prior)
-    weights, bias = _means(support.features, indicator)
-    return Selected(weights, bias, temperature, None, scores, rows, (), None, converged=True)
-
-
-def _means(features: Floats, indicator: Floats) -> tuple[Floats, Doubles]:
-    means = (indicator / indicator.sum(axis=0)).T @ features
-    return np.ascontiguousarray(means), -0.5 * np.vecdot(means, means).astype(np.float64)
+    def _losses(self, transform: str, penalty: float) -> Doubles:
+        key = (transform, penalty)
+        if key not in self.scores:
+            if transform not in self.spans:
+                self.spans[transform] = span_of(self.support, transform)
+            self.scores[key] = dual_scores(self.spans[transform].gram, self.support, penalty)
+            losses = self.scores[key].losses[self.rows]
+            self.errors[key] = float(self.share @ losses)
+        return self.scores[key].losses[self.rows]

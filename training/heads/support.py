@@ -1,51 +1,168 @@
-"""The support set of one fit: checked, transformed, and in an order that the caller's order cannot change.
+"""The support set of one fit: checked, and in an order that the caller's order cannot change.
 
 Knows nothing about fitting. Rows and classes are ordered by content, so that neither the order of the
-examples nor the names of the labels can change a fit.
+examples nor the names of the labels can change a fit. Equal examples become one with a multiplicity, so that
+a copy of a held-out example is never trained on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from training.errors import NoExamplesError, SupportSetError, TooFewClassesError
-from training.heads.transform import Floats, signed_power_l2
+from training.heads.options import SINGLE_LABEL
+from training.heads.transform import Floats, transform_features
 
 Ints = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
+NEGATIVE_LABEL = "__none__"  # of examples that belong to none of the classes
 DIGEST_BYTES = 16
+DIGEST_VALUES = 64  # of a row: enough to tell real embeddings apart
 
 
 @dataclass(frozen=True, eq=False)
 class SupportSet:
-    """Labelled features in canonical order: by class, then by content.
+    """Distinct labelled embeddings in canonical order. K counts the classes and the negatives.
 
     Attributes
     ----------
-    features : (n, d) float32
-    targets : (n,) int64, index into `labels`, ascending
-    distinct : (n,) int64, equal within a class for identical inputs, ascending
-    labels : name of each class, in canonical (not alphabetical) order
-    shared_inputs : inputs that appear under more than one label
+    task : single_label or multi_label
+    embeddings : (n, d) float32, of distinct examples; with one label each they are ordered by class
+    multiplicity : (n,) int64, how often each was given
+    place : (N,) int64, the distinct example that each of the caller's rows became
+    labels : names of the k classes in canonical (not alphabetical) order
+    negatives : whether column K - 1 stands for "none of these"
+    indicator : (n, K) bool; row i has its labels
+    shared_inputs : inputs that appear under more than one label of a single-label set
     """
 
-    features: Floats
-    targets: Ints
-    distinct: Ints
+    task: str
+    embeddings: Floats
+    multiplicity: Ints
+    place: Ints
     labels: tuple[str, ...]
+    negatives: bool
+    indicator: npt.NDArray[np.bool_]
     shared_inputs: int
 
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
     @property
+    def columns(self) -> int:
+        """K."""
+        return int(self.indicator.shape[1])
+
+    @property
+    def is_single(self) -> bool:
+        return self.task == SINGLE_LABEL
+
+    @cached_property
+    def targets(self) -> Ints:
+        """(n,) int64, the column of each example of a single-label set, ascending."""
+        return np.asarray(self.indicator.argmax(axis=1))
+
+    @cached_property
+    def distinct_counts(self) -> Ints:
+        """Distinct examples of each column: (K,) int64."""
+        return np.asarray(self.indicator.sum(axis=0))
+
+    @cached_property
     def counts(self) -> Ints:
-        """Examples of each class: (k,) int64."""
-        return np.bincount(self.targets, minlength=len(self.labels))
+        """Examples of each column, with their copies: (K,) int64."""
+        return np.asarray(self.multiplicity @ self.indicator)
 
     @property
     def duplicates(self) -> int:
-        """Examples that repeat another of their class."""
-        return len(self.targets) - int(self.distinct[-1]) - 1
+        """Examples that repeat another."""
+        return int(self.multiplicity.sum()) - len(self)
+
+    @cached_property
+    def weights(self) -> Doubles:
+        """Weight of each example: (n,). In a single-label set every column has the same total.
+
+        With 4 to 40 examples a class, balanced weights beat none in balanced accuracy by 2 to 11 points.
+        """
+        if not self.is_single:
+            return self.multiplicity.astype(np.float64)
+        scale = self.multiplicity.sum() / (self.columns * self.counts)
+        return np.asarray(self.multiplicity * scale[self.targets])
+
+    @cached_property
+    def can_be_held_out(self) -> npt.NDArray[np.bool_]:
+        """Whether something remains of an example's class without it: (n,)."""
+        if not self.is_single:
+            return np.full(len(self), len(self) > 1)
+        return np.asarray(self.distinct_counts[self.targets] > 1)
+
+    def features(self, transform: str, rows: Ints | slice = slice(None)) -> Floats:
+        """Features of some rows."""
+        return transform_features(self.embeddings[rows], transform)
+
+    def sums(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """values @ indicator, for values (m, n): sums over the examples of each column, (m, K)."""
+        if self.is_single:
+            return np.asarray(np.add.reduceat(values, self._starts, axis=1))
+        return np.asarray(values @ self.indicator.astype(values.dtype))
+
+    @property
+    def held_in_weights(self) -> Doubles:
+        """`weights` for when one distinct example of every class is left out."""
+        left = np.where(self.distinct_counts > 1, 1 - 1 / self.distinct_counts, 1.0)
+        return np.asarray(self.weights / left[self.targets] * (left @ self.counts) / self.counts.sum())
+
+    def turns(self) -> Ints:
+        """Rows (f, c) to leave out together: one of each class that has two, until each had a turn."""
+        classes = np.flatnonzero(self.distinct_counts > 1)
+        counts = self.distinct_counts[classes]
+        turn = np.arange(counts.max(initial=0))[:, None]
+        return np.asarray(self._starts[classes] + turn % counts)
+
+    def sample(self, most: int) -> Ints:
+        """At most about `most` rows that stand for all, ascending: at least two of a class, or none of it."""
+        if len(self) <= most:
+            return np.arange(len(self))
+        if not self.is_single:
+            return np.linspace(0, len(self) - 1, most).round().astype(np.int64)
+        quota = max(2, most // self.columns)
+        chosen = [
+            np.arange(start, start + min(count, quota))
+            for start, count in zip(self._starts.tolist(), self.distinct_counts.tolist(), strict=True)
+        ]
+        return np.concatenate(chosen[: max(2, most // quota)])
+
+    def spread(self, most: int) -> Ints:
+        """At most about `most` rows in the proportions of all, ascending, and two of every class."""
+        if len(self) <= most:
+            return np.arange(len(self))
+        rows = np.linspace(0, len(self) - 1, most).round().astype(np.int64)
+        if not self.is_single:
+            return rows
+        ends = self._starts + np.minimum(self.distinct_counts, 2) - 1
+        return np.unique(np.concatenate((rows, self._starts, ends)))
+
+    def subset(self, rows: Ints) -> "SupportSet":
+        """Some rows, ascending, with the columns that they have."""
+        columns = np.flatnonzero(self.indicator[rows].any(axis=0)) if self.is_single else slice(None)
+        return SupportSet(
+            task=self.task,
+            embeddings=self.embeddings[rows],
+            multiplicity=self.multiplicity[rows],
+            place=np.arange(len(rows)),
+            labels=(),
+            negatives=False,
+            indicator=self.indicator[rows][:, columns],
+            shared_inputs=0,
+        )
+
+    @cached_property
+    def _starts(self) -> Ints:
+        return np.concatenate(([0], np.cumsum(self.distinct_counts)[:-1]))
 
 
 def check_embeddings(embeddings: object, error: type[Exception] = SupportSetError) -> Floats:
@@ -62,63 +179,159 @@ def check_embeddings(embeddings: object, error: type[Exception] = SupportSetErro
         raise error(f"embeddings: expected float32 values, got dtype {array.dtype}")
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(array).all():
+    # One pass: a sum is finite only if all of it is. Where it is not, it may only have overflowed.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum()
+    if not np.isfinite(total) and not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise error(f"embeddings: expected finite float32 values, got NaN or infinity in row {row}")
     return array
 
 
-def gather(embeddings: object, labels: Sequence[str], seed: int) -> SupportSet:
-    """Check, transform and order a support set.
+def gather(
+    embeddings: object, labels: Sequence[str] | Sequence[Collection[str]], task: str, seed: int
+) -> SupportSet:
+    """Check and order a support set.
+
+    Parameters
+    ----------
+    embeddings : (N, d) float32, finite
+    labels : a label for each row (single_label), or a collection of labels for each row (multi_label)
 
     Raises
     ------
     NoExamplesError, TooFewClassesError, SupportSetError
-        If it is empty, has one class only, or has a wrong shape, type or value.
+        If it is empty, has too few classes, or has a wrong shape, type or value.
     """
-    names = _check_labels(labels)
-    if not names:
+    single = task == SINGLE_LABEL
+    sets = _single_labels(labels) if single else _label_sets(labels)
+    if not sets:
         raise NoExamplesError("expected labelled examples of at least two classes, got none")
     array = check_embeddings(embeddings)
-    if len(array) != len(names):
+    if len(array) != len(sets):
         raise SupportSetError(
-            f"expected one label for each embedding, got {len(array)} embeddings and {len(names)} labels"
+            f"expected one label for each embedding, got {len(array)} embeddings and {len(sets)} labels"
         )
-    classes = sorted(set(names))
+    classes = sorted({label for names in sets for label in names} - {NEGATIVE_LABEL})
+    negatives = single and any(NEGATIVE_LABEL in names for names in sets)
     if len(classes) < 2:
-        raise TooFewClassesError(f"expected at least two classes, got one: {classes[0]!r}")
-    return _in_canonical_order(signed_power_l2(array), names, classes, seed)
+        found = "none" if not classes else f"one: {classes[0]!r}"
+        raise TooFewClassesError(f"expected at least two classes, got {found}")
+    halves = _digests(array, seed.to_bytes(8, "big"))
+    columns = [*classes, NEGATIVE_LABEL] if negatives else classes
+    number = {name: index for index, name in enumerate(columns)}
+    if single:
+        return _one_label_each(
+            array, halves, np.array([number[name] for (name,) in sets]), columns, negatives
+        )
+    indicator = np.zeros((len(sets), len(columns)), dtype=bool)
+    for row, names in enumerate(sets):
+        indicator[row, [number[name] for name in names if name != NEGATIVE_LABEL]] = True
+    return _any_labels(array, halves, indicator, columns)
 
 
-def _check_labels(labels: Sequence[str]) -> list[str]:
+def _digests(array: Floats, key: bytes) -> npt.NDArray[np.uint64]:
+    """A digest of each row, in two halves: (n, 2). Of its first values only, unless others share them."""
+    found = _hashed(array[:, :DIGEST_VALUES], key)
+    order = np.argsort(found[:, 0], kind="stable")
+    same = found[order[1:], 0] == found[order[:-1], 0]
+    if same.any() and array.shape[1] > DIGEST_VALUES:
+        rows = order[np.append(same, False) | np.append(False, same)]
+        found[rows] = _hashed(array[rows], key)
+    return found
+
+
+def _hashed(array: Floats, key: bytes) -> npt.NDArray[np.uint64]:
+    width = array.shape[1] * array.itemsize
+    data = array.tobytes()
+    digests = b"".join(
+        [
+            blake2b(data[start : start + width], digest_size=DIGEST_BYTES, key=key).digest()
+            for start in range(0, len(data), width)
+        ]
+    )
+    return np.frombuffer(digests, dtype=">u8").reshape(-1, 2).astype(np.uint64)
+
+
+def _single_labels(labels: Sequence[object]) -> list[tuple[str, ...]]:
     if isinstance(labels, str):
         raise SupportSetError("labels: expected a sequence of strings, got one string")
-    names = list(labels)
-    for index, name in enumerate(names):
-        if not isinstance(name, str) or not name:
-            raise SupportSetError(f"labels: expected non-empty strings, got {name!r} at index {index}")
-    return [str(name) for name in names]
+    return [(_label(name, index),) for index, name in enumerate(labels)]
 
 
-def _in_canonical_order(features: Floats, names: list[str], classes: list[str], seed: int) -> SupportSet:
-    key = seed.to_bytes(8, "big")
-    digests = [blake2b(row, digest_size=DIGEST_BYTES, key=key).digest() for row in features]
-    members: dict[str, list[tuple[bytes, int]]] = {name: [] for name in classes}
-    for row, (name, digest) in enumerate(zip(names, digests, strict=True)):
-        members[name].append((digest, row))
-    # Names decide between classes of equal content only: those are interchangeable.
-    ordered = sorted(([digest for digest, _ in sorted(rows)], name) for name, rows in members.items())
-    flat = [
-        (target, digest, row)
-        for target, (_, name) in enumerate(ordered)
-        for digest, row in sorted(members[name])
-    ]
-    new = [i == 0 or flat[i][:2] != flat[i - 1][:2] for i in range(len(flat))]
-    distinct = np.cumsum(new) - 1
+def _label_sets(labels: Sequence[object]) -> list[tuple[str, ...]]:
+    sets = []
+    for index, names in enumerate(labels):
+        if isinstance(names, str) or not isinstance(names, Collection):
+            raise SupportSetError(f"labels: expected a collection of strings at index {index}, got {names!r}")
+        sets.append(tuple(_label(name, index) for name in names))
+    return sets
+
+
+def _label(name: object, index: int) -> str:
+    if not isinstance(name, str) or not name:
+        raise SupportSetError(f"labels: expected non-empty strings, got {name!r} at index {index}")
+    return str(name)
+
+
+def _one_label_each(
+    array: Floats, halves: npt.NDArray[np.uint64], codes: Ints, columns: Sequence[str], negatives: bool
+) -> SupportSet:
+    by_class = np.lexsort((halves[:, 1], halves[:, 0], codes))
+    starts = np.searchsorted(codes[by_class], np.arange(len(columns) + 1))
+    blocks = [by_class[start:stop] for start, stop in pairwise(starts.tolist())]
+    # Names decide between classes of equal content only: those are interchangeable. Negatives come last.
+    ranked = sorted(
+        range(len(columns)),
+        key=lambda code: (columns[code] == NEGATIVE_LABEL, halves[blocks[code]].tobytes(), columns[code]),
+    )
+    order = np.concatenate([blocks[code] for code in ranked])
+    targets = np.repeat(np.arange(len(columns)), [len(blocks[code]) for code in ranked])
+    ordered = halves[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1) | (targets[1:] != targets[:-1])
+    first = np.flatnonzero(new)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.cumsum(new) - 1
+    indicator = np.zeros((len(first), len(columns)), dtype=bool)
+    indicator[np.arange(len(first)), targets[first]] = True
     return SupportSet(
-        features=features[[row for _, _, row in flat]],
-        targets=np.array([target for target, _, _ in flat], dtype=np.int64),
-        distinct=distinct.astype(np.int64),
-        labels=tuple(name for _, name in ordered),
-        shared_inputs=int(distinct[-1]) + 1 - len(set(digests)),
+        task="single_label",
+        embeddings=array[order[first]],
+        multiplicity=np.diff(first, append=len(order)),
+        place=place,
+        labels=tuple(columns[code] for code in ranked if columns[code] != NEGATIVE_LABEL),
+        negatives=negatives,
+        indicator=indicator,
+        shared_inputs=len(first) - len(np.unique(ordered[first, 0])),
+    )
+
+
+def _any_labels(
+    array: Floats,
+    halves: npt.NDArray[np.uint64],
+    indicator: npt.NDArray[np.bool_],
+    columns: Sequence[str],
+) -> SupportSet:
+    by_content = np.lexsort((halves[:, 1], halves[:, 0]))
+    ranked = sorted(
+        range(len(columns)), key=lambda column: (indicator[by_content, column].tobytes(), columns[column])
+    )
+    indicator = indicator[:, ranked]
+    order = np.lexsort((*indicator.T[::-1], halves[:, 1], halves[:, 0]))
+    ordered, rows = halves[order], indicator[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1) | (rows[1:] != rows[:-1]).any(axis=1)
+    first = np.flatnonzero(new)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.cumsum(new) - 1
+    return SupportSet(
+        task="multi_label",
+        embeddings=array[order[first]],
+        multiplicity=np.diff(first, append=len(order)),
+        place=place,
+        labels=tuple(columns[column] for column in ranked),
+        negatives=False,
+        indicator=rows[first],
+        shared_inputs=0,
     )

@@ -1,7 +1,7 @@
 """The cost of a whole fit, as a ratio to scikit-learn's logistic regression on the same data in the same run.
 
-The ratios leave room for a busy machine: the shortest of several times is compared, and each limit is about
-twice what was measured (docs/experiments.md).
+`make bench-heads` prints the figures; here they are kept with room for a machine that is busy:
+the shortest of several times is compared, on one thread.
 """
 
 import time
@@ -12,7 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from tests.training.heads.clouds import clouds
-from training.heads import fit_head
+from training.heads import FitOptions, HeadStack, fit_head
+
+ROOT = FitOptions(transform="signed_root_l2")
 
 
 def _shortest_s(call, repeats=12):
@@ -24,8 +26,8 @@ def _shortest_s(call, repeats=12):
     return min(times)
 
 
-@pytest.mark.parametrize(("classes", "shots", "limit"), [(2, 10, 8), (2, 100, 16), (10, 20, 4)])
-def test_a_fit_with_its_report_costs_a_few_plain_fits(classes, shots, limit):
+@pytest.mark.parametrize(("classes", "shots", "times"), [(2, 10, 0.5), (10, 20, 1.0), (100, 5, 2.0)])
+def test_a_fit_with_its_report_is_not_slower_than_one_plain_fit(classes, shots, times):
     embeddings, labels = clouds(classes, shots, dim=1280, spread=6.0)
     features = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     with threadpool_limits(1):
@@ -34,16 +36,18 @@ def test_a_fit_with_its_report_costs_a_few_plain_fits(classes, shots, limit):
             for c in (1, 10, 100)
         ])  # fmt: skip
         whole = _shortest_s(lambda: fit_head(embeddings, labels, extractor_digest="d"))
-    assert whole < limit * plain
+    assert times * whole < plain
 
 
-def test_scoring_costs_little_more_than_one_matrix_product():
-    head = fit_head(*clouds(10, 10, dim=1280), extractor_digest="d")
-    inputs = np.random.default_rng(0).random((64, 1280), dtype=np.float32)
-    matrix = np.ascontiguousarray(
-        np.vstack([head.weights, head.typicality.means, head.typicality.directions]).T
-    )
+def test_a_thousand_heads_cost_little_more_than_one_matrix_product():
+    heads = [
+        fit_head(*clouds(10, 4, dim=1280, seed=seed), extractor_digest="d", options=ROOT)
+        for seed in range(20)
+    ]
+    stack = HeadStack(heads * 50)
+    matrix = np.concatenate([head.weights for head in heads] * 50)
+    feature = np.random.default_rng(0).random(1280, dtype=np.float32)
     with threadpool_limits(1):
-        product = _shortest_s(lambda: inputs @ matrix)
-        whole = _shortest_s(lambda: head.predict(inputs))
-    assert whole < 25 * product
+        product = _shortest_s(lambda: matrix @ feature, 40)
+        whole = _shortest_s(lambda: stack.predict(feature), 40)
+    assert whole < 2.5 * product

@@ -3,21 +3,21 @@ import pytest
 
 from tests.training.heads.clouds import clouds
 from training.errors import NoExamplesError, SupportSetError, TooFewClassesError
-from training.heads import FitOptions, fit_head
+from training.heads import TRANSFORMS, FitOptions, fit_head
 
 
 def fit(embeddings, labels, **options):
     return fit_head(embeddings, labels, extractor_digest="digest", options=FitOptions(**options))
 
 
-@pytest.mark.parametrize("method", ["logistic", "nearest_mean"])
-def test_learns_what_it_is_shown(method):
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_learns_what_it_is_shown(transform):
     embeddings, labels = clouds(5, 10)
     unseen, truth = clouds(5, 10)[0] + 0.1, labels
-    head = fit(embeddings, labels, method=method)
+    head = fit(embeddings, labels, transform=transform)
     assert head.classes == tuple(sorted(set(labels)))
     assert head.predict(unseen).labels == truth
-    assert head.report.method == method
+    assert head.transform == head.report.transform == transform
     assert head.report.accuracy > 0.9
 
 
@@ -25,7 +25,7 @@ def test_says_where_it_comes_from():
     embeddings, labels = clouds(2, 4)
     head = fit_head(embeddings, labels, extractor_digest="abc", parent_version=7)
     assert (head.extractor_digest, head.parent_version, head.dim) == ("abc", 7, 48)
-    assert head.transform == "signed_power_0.75_l2"
+    assert head.transform in TRANSFORMS
     assert head.library_version
 
 
@@ -83,7 +83,8 @@ def test_wrong_labels(labels):
 @pytest.mark.parametrize(
     "option",
     [
-        {"method": "svm"},
+        {"task": "ranking"},
+        {"transform": "log"},
         {"regularisation": 0},
         {"regularisation": float("nan")},
         {"regularisation": "1"},
@@ -108,7 +109,8 @@ def test_options_are_used():
     assert head.unknown_threshold == head.report.unknown_threshold == 0.4
     assert fit(embeddings, labels, unknown_rate=0.2).unknown_threshold == 0.2
     assert FitOptions(seed=3).as_dict() == {
-        "method": "logistic",
+        "task": "single_label",
+        "transform": None,
         "regularisation": None,
         "unknown_rate": 0.05,
         "threshold": None,
@@ -116,18 +118,17 @@ def test_options_are_used():
     }
 
 
-@pytest.mark.parametrize("method", ["logistic", "nearest_mean"])
-def test_one_example_of_each_class(method):
+def test_one_example_of_each_class():
     embeddings, labels = clouds(4, 1)
-    head = fit(embeddings, labels, method=method)
+    head = fit(embeddings, labels)
     prediction = head.predict(embeddings)
     assert prediction.labels == labels
     assert (prediction.probabilities.max(axis=1) < 1).all()
     assert not prediction.unknown.any()
     report = head.report
     assert (report.accuracy, report.accuracy_low, report.balanced_accuracy) == (None, None, None)
-    assert (report.calibration_error, report.log_loss, report.folds) == (None, None, 0)
-    assert report.learning == ()
+    assert (report.calibration_error, report.log_loss, report.held_out) == (None, None, 0)
+    assert (report.learning, report.forecast, report.tried) == ((), None, ())
     assert {warning["code"] for warning in report.warnings} == {"not_validated", "few_examples"}
 
 
@@ -142,10 +143,9 @@ def test_one_class_with_one_example_among_others():
     assert "class_not_validated" in {warning["code"] for warning in head.report.warnings}
 
 
-@pytest.mark.parametrize("method", ["logistic", "nearest_mean"])
 @pytest.mark.parametrize("value", [0.0, 3.0, -1.0])
-def test_constant_embeddings_give_even_chances(method, value):
-    head = fit(np.full((8, 16), value, np.float32), ["a", "b"] * 4, method=method)
+def test_constant_embeddings_give_even_chances(value):
+    head = fit(np.full((8, 16), value, np.float32), ["a", "b"] * 4)
     prediction = head.predict(np.full((3, 16), value, np.float32))
     np.testing.assert_allclose(prediction.probabilities, 0.5, atol=1e-3)
     assert np.isfinite(prediction.typicality).all()

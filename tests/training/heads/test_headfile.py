@@ -8,7 +8,7 @@ from safetensors.numpy import load, save
 
 from tests.training.heads.clouds import clouds
 from training.errors import ExtractorMismatchError, HeadFileError
-from training.heads import FitOptions, fit_head, load_head, save_head
+from training.heads import TRANSFORMS, FitOptions, fit_head, load_head, save_head
 
 HEAD = fit_head(*clouds(3, 6, dim=20), extractor_digest="digest", parent_version=2)
 DATA = save_head(HEAD)
@@ -25,10 +25,10 @@ def _rebuilt(arrays=None, **changes):
 
 
 @pytest.mark.parametrize("shots", [1, 2, 30])
-@pytest.mark.parametrize("method", ["logistic", "nearest_mean"])
-def test_a_round_trip_keeps_every_bit(shots, method):
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_round_trip_keeps_every_bit(shots, transform):
     embeddings, labels = clouds(4, shots, spread=2.0)
-    head = fit_head(embeddings, labels, extractor_digest="digest", options=FitOptions(method=method))
+    head = fit_head(embeddings, labels, extractor_digest="digest", options=FitOptions(transform=transform))
     data = save_head(head)
     again = load_head(data, extractor_digest="digest")
     inputs = np.random.default_rng(1).standard_normal((50, 48)).astype(np.float32)
@@ -119,7 +119,7 @@ def test_every_array_is_needed_with_its_shape_type_and_finite_values(name):
         "NaN": np.full_like(arrays[name], np.nan),
         "infinite": np.full_like(arrays[name], np.inf),
     }
-    if name == "knots":
+    if name == "values":
         del wrong["shape"]
     for array in wrong.values():
         others = {key: value for key, value in arrays.items() if key != name}
@@ -142,10 +142,11 @@ def test_every_array_is_needed_with_its_shape_type_and_finite_values(name):
         {"dim": 21},
         {"dim": "20"},
         {"dim": True},
-        {"transform": "l2"},
-        {"temperature": 0.0},
-        {"temperature": -1.0},
-        {"temperature": None},
+        {"transform": "l3"},
+        {"task": "ranking"},
+        {"task": "multi_label"},
+        {"negatives": True},
+        {"negatives": 0},
         {"unknown_threshold": 1.5},
         {"parent_version": "1"},
         {"extractor_digest": 5},
@@ -158,16 +159,40 @@ def test_wrong_metadata_is_refused(changes):
         load_head(_rebuilt(**changes))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"format_version": 1}', '{"temperature": NaN}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "null", '{"format_version": 1}', '{"unknown_threshold": NaN}']
+)
 def test_metadata_that_is_not_a_document_is_refused(text):
     with pytest.raises(HeadFileError):
         load_head(save(load(DATA), {"headstart": text}))
 
 
 def test_a_curve_that_is_not_one_is_refused():
-    for name in ("knots", "values"):
+    for name in ("log_range", "values"):
         with pytest.raises(HeadFileError, match=name):
             load_head(_rebuilt({name: np.ascontiguousarray(load(DATA)[name][::-1])}))
+
+
+@pytest.mark.parametrize("slope", [0.0, -1.0])
+def test_a_calibration_that_does_not_rise_is_refused(slope):
+    with pytest.raises(HeadFileError, match="slope"):
+        load_head(_rebuilt({"slope": np.full(3, slope)}))
+
+
+@pytest.mark.parametrize("kind", ["negatives", "multi_label"])
+def test_every_kind_of_head_survives(kind):
+    embeddings, labels = clouds(4, 6, spread=2.0)
+    if kind == "negatives":
+        head = fit_head(embeddings, [*labels[:18], *["__none__"] * 6], extractor_digest="digest")
+    else:
+        sets = [{label, "all"} for label in labels[:18]] + [set()] * 6
+        head = fit_head(embeddings, sets, extractor_digest="digest", options=FitOptions(task="multi_label"))
+    again = load_head(save_head(head))
+    one, other = head.predict(embeddings), again.predict(embeddings)
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    np.testing.assert_array_equal(one.typicality, other.typicality)
+    np.testing.assert_array_equal(one.unknown, other.unknown)
+    assert (again.task, again.negatives) == (head.task, head.negatives)
 
 
 def test_a_file_without_metadata_is_refused():

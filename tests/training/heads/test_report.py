@@ -6,10 +6,10 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
 
 from tests.training.heads.clouds import clouds
 from training.heads import FitOptions, fit_head
-from training.heads.calibration import probabilities
-from training.heads.fit import _select
-from training.heads.folds import deal
-from training.heads.report import wilson_interval
+from training.heads.fit import calibrate
+from training.heads.learning import ask_half, forecast_accuracy
+from training.heads.report import MAX_MATRIX, accuracy_interval
+from training.heads.selection import select
 from training.heads.support import gather
 
 
@@ -21,11 +21,11 @@ def hard():
 def test_figures_are_those_of_the_held_out_predictions(hard):
     embeddings, labels = hard
     report = fit_head(embeddings, labels, extractor_digest="d").report
-    support = gather(embeddings, labels, 0)
-    selected = _select(support, deal(support), FitOptions())
-    chances = probabilities(selected.scores, selected.temperature)
+    support = gather(embeddings, labels, "single_label", 0)
+    selected = select(support, FitOptions())
+    chances = calibrate(support, selected.fit).probabilities(selected.fit.held_out)
     names = np.array(support.labels)
-    truth, answer = names[support.targets[selected.rows]], names[chances.argmax(axis=1)]
+    truth, answer = names[support.targets[selected.fit.rows]], names[chances.argmax(axis=1)]
     assert report.confusion["labels"] == sorted(set(labels))
     np.testing.assert_array_equal(report.confusion["matrix"], confusion_matrix(truth, answer))
     assert report.accuracy == pytest.approx(np.mean(truth == answer))
@@ -38,29 +38,6 @@ def test_figures_are_those_of_the_held_out_predictions(hard):
         matrix = np.array(report.confusion["matrix"])
         assert row["recall"] == pytest.approx(matrix[column, column] / matrix[column].sum())
         assert row["precision"] == pytest.approx(matrix[column, column] / matrix[:, column].sum())
-
-
-@pytest.mark.parametrize("method", ["logistic", "nearest_mean"])
-def test_a_held_out_score_is_that_of_a_head_without_the_example(hard, method):
-    """The stacked folds against heads really fitted without them."""
-    embeddings, labels = hard
-    support = gather(embeddings, labels, 0)
-    folds = deal(support)
-    options = FitOptions(method=method, regularisation=10.0)
-    selected = _select(support, folds, options)
-    names = np.array(support.labels)
-    for fold in range(3):
-        inside = folds.assignment == fold
-        kept = support.features[~inside]
-        weights = folds.weights(support.targets, 4)[fold]
-        assert (weights[inside] == 0).all()
-        shown = gather(np.sign(kept) * np.abs(kept) ** (4 / 3), names[support.targets[~inside]].tolist(), 0)
-        alone = _select(shown, deal(shown), options)
-        scores = support.features[inside] @ alone.weights.T + alone.bias
-        columns = [shown.labels.index(name) for name in support.labels]
-        expected = scores[:, columns] - scores.mean(axis=1, keepdims=True)
-        found = selected.scores[inside] - selected.scores[inside].mean(axis=1, keepdims=True)
-        np.testing.assert_allclose(found, expected, atol=0.06)  # scores span about 4
 
 
 def test_classes_that_look_alike_are_named():
@@ -77,10 +54,45 @@ def test_clear_classes_give_no_warning():
     assert fit_head(*clouds(3, 12), extractor_digest="d").report.warnings == ()
 
 
-def test_learning_compares_half_of_the_examples_with_all(hard):
-    half, whole = fit_head(*hard, extractor_digest="d").report.learning
-    assert half["examples_per_class"] == pytest.approx(whole["examples_per_class"] / 2)
+def test_learning_compares_half_of_the_examples_with_all_and_looks_ahead(hard):
+    report = fit_head(*hard, extractor_digest="d").report
+    half, whole = report.learning
+    assert half["examples_per_class"] == whole["examples_per_class"] / 2 == 7.5
     assert half["accuracy"] <= whole["accuracy"] + 0.15
+    assert whole["accuracy"] == report.accuracy
+    assert report.forecast["examples_per_class"] == 30
+    assert whole["accuracy"] <= report.forecast["accuracy"] <= 1
+
+
+def test_half_of_the_examples_are_fitted_as_a_head_of_their_own_would_be():
+    embeddings, labels = clouds(3, 8, dim=24, spread=4.0)
+    support = gather(embeddings, labels, "single_label", 0)
+    selected = select(support, FitOptions(transform="l2", regularisation=0.5))
+    half = ask_half(support, selected)
+    first = np.flatnonzero(np.arange(24) % 2 == 0)
+    names = [support.labels[target] for target in support.targets[first]]
+    shown = gather(support.embeddings[first], names, "single_label", 0)
+    alone = select(shown, FitOptions(transform="l2", regularisation=0.5)).fit
+    asked = half.rows[: len(support) - len(first)]
+    expected = support.features("l2", asked) @ alone.weights.T + alone.bias
+    columns = [shown.labels.index(label) for label in support.labels]
+    np.testing.assert_allclose(half.scores[: len(asked)], expected[:, columns], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("half", "full", "low", "high"),
+    [(0.8, 0.9, 0.93, 0.96), (0.9, 0.9, 0.9, 0.92), (0.9, 0.85, 0.85, 0.86), (1.0, 1.0, 1.0, 1.0)],
+)
+def test_a_forecast_goes_on_as_it_went_and_never_down(half, full, low, high):
+    assert low <= forecast_accuracy(half, full, 200) <= high
+
+
+def test_many_classes_list_the_cells_that_are_not_zero():
+    classes = MAX_MATRIX + 5
+    embeddings, labels = clouds(classes, 3, dim=64, spread=4.0)
+    confusion = fit_head(embeddings, labels, extractor_digest="d").report.confusion
+    assert confusion["matrix"] is None
+    assert sum(count for _, _, count in confusion["cells"]) == classes * 3
 
 
 def test_the_report_is_json_without_nan():
@@ -94,5 +106,12 @@ def test_the_report_is_json_without_nan():
     ("correct", "total", "low", "high"),
     [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (8, 10, 0.4902, 0.9433), (95, 100, 0.8882, 0.9785)],
 )
-def test_wilson_interval_matches_published_values(correct, total, low, high):
-    assert wilson_interval(correct, total) == pytest.approx((low, high), abs=1e-4)
+def test_the_interval_is_wilsons_published_one_for_independent_answers(correct, total, low, high):
+    assert accuracy_interval(correct, total, 0) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_the_interval_is_wider_with_few_examples_of_a_class():
+    low, high = accuracy_interval(36, 40, 2)
+    wider_low, wider_high = accuracy_interval(36, 40, 8)
+    assert wider_low < low < 0.9 < high < wider_high
+    assert accuracy_interval(40, 40, 8)[1] == 1.0

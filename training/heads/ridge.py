@@ -1,0 +1,285 @@
+"""Ridge regression on class indicators, with every held-out score in closed form. Knows no label's name.
+
+Minimises   sum_i w_i |y_i - W'x_i - b|^2 + penalty |W|^2   over W and the unpenalised b, where y_i has a one
+for each column that example i belongs to. As a classifier: Rifkin, Yeo and Poggio, "Regularized least-squares
+classification", 2003; in the span of the examples it is the least-squares support vector machine. The score
+of an example that was left out follows from the fit with all of them (Allen's PRESS, 1974; with an intercept:
+Cawley and Talbot, "Fast exact leave-one-out cross-validation of sparse least-squares support vector
+machines", Neural Networks 17, 2004).
+
+`fit_dual` works with one (n, n) matrix, `fit_primal` with one (d, d) matrix and never holds all features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import lapack
+
+from training.errors import SupportSetError
+from training.heads.support import Doubles, Ints, SupportSet
+from training.heads.transform import Floats
+
+FEW_EACH, FEW_EACH_LIMIT = 8, 4.0
+DUAL_LIMIT = 1.5  # examples for each dimension up to which the (n, n) matrix is the cheaper one
+MAX_HELD_OUT = 4096  # examples that are left out in turn, of more examples than dimensions
+CHUNK_ROWS = 4096
+SINGLE_PRECISION = (
+    20_000.0  # ratio of examples to penalty up to which float32 keeps four digits of the weights
+)
+SMALLEST_SHARE = (
+    1e-6  # of an example's leverage that is left for others: below it nothing is known without it
+)
+
+Numbers = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Ridge:
+    """A fit, and what it says of examples that it was fitted without.
+
+    Attributes
+    ----------
+    weights : (K, d) float32; bias : (K,) float64; scores are features @ weights.T + bias
+    rows : (h,) int64, the examples that were left out in turn
+    fitted : (h, K) float64, scores of these examples by the fit that knows them
+    held_out : (h, K) float64, scores of these examples by the fits that do not
+    losses : (h,) float64, squared error of `held_out`
+    margin : how much higher the fit scores the labels that an example has than the others, on average
+    center : (d,) float32, weighted mean of the features
+    """
+
+    weights: Floats
+    bias: Doubles
+    rows: Ints
+    fitted: Doubles
+    held_out: Doubles
+    losses: Doubles
+    margin: float
+    center: Floats
+
+
+def is_dual(support: SupportSet) -> bool:
+    """Whether to use `fit_dual`: the cheaper one, or the one that rebalances classes of few examples."""
+    examples, dimensions = support.embeddings.shape
+    few_each = support.is_single and examples < FEW_EACH * support.columns
+    return bool(examples <= (FEW_EACH_LIMIT if few_each else DUAL_LIMIT) * dimensions)
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """Features (n, d) float32 around their weighted mean `center` (d,), and their Gram matrix (n, n)."""
+
+    features: Floats
+    center: Floats
+    gram: Floats
+
+
+def span_of(support: SupportSet, transform: str) -> Span:
+    """What fits in the span of the examples share, whatever their penalty."""
+    features = support.features(transform)
+    share = (support.weights / support.weights.sum()).astype(np.float32)
+    center = np.asarray(share @ features)
+    features -= center
+    return Span(features, center, features @ features.T)
+
+
+@dataclass(frozen=True, eq=False)
+class DualScores:
+    """`Ridge` without its weights: coefficients (n, K), the bias, and the scores of all examples."""
+
+    coefficients: Numbers
+    bias: Doubles
+    fitted: Doubles
+    held_out: Doubles
+    losses: Doubles
+
+
+def dual_scores(gram: Numbers, support: SupportSet, penalty: float) -> DualScores:
+    """Fit in the span of the examples; n^3 multiply-adds, whatever the number of columns.
+
+    Parameters
+    ----------
+    gram : (n, n), inner products of the features
+    """
+    shift = penalty / support.weights
+    solution = _solve(gram, support, shift)
+    fitted = support.indicator - solution.coefficients * shift[:, None]
+    if support.is_single:
+        residuals = _without_one_of_each_class(gram, support, penalty, solution)
+    else:
+        share = np.diagonal(solution.inverse) - solution.sums**2 / solution.sums.sum()
+        residuals = solution.coefficients / np.maximum(share, SMALLEST_SHARE / shift)[:, None]
+    return DualScores(
+        coefficients=solution.coefficients,
+        bias=solution.bias,
+        fitted=fitted,
+        held_out=support.indicator - residuals,
+        losses=np.vecdot(residuals, residuals),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    """Inverse (n, n) of Gram matrix and penalty, its sums (n,), and the coefficients (n, K) and bias (K,)."""
+
+    inverse: Numbers
+    sums: Doubles
+    coefficients: Doubles
+    bias: Doubles
+
+
+def _solve(gram: Numbers, support: SupportSet, shift: Doubles) -> _Solution:
+    inverse = _inverse(gram, shift.astype(gram.dtype))
+    sums = inverse.sum(axis=0).astype(np.float64)
+    solved = support.sums(inverse).astype(np.float64)
+    bias = solved.sum(axis=0) / sums.sum()
+    return _Solution(inverse, sums, solved - sums[:, None] * bias, bias)
+
+
+def _without_one_of_each_class(
+    gram: Numbers, support: SupportSet, penalty: float, solution: _Solution
+) -> Doubles:
+    """Residuals (n, K) of examples that were left out together with one of every other class.
+
+    Left out alone, an example would leave its class with fewer examples than the others, and a held-out score
+    that leans towards those: with a few examples of pure noise, all would be called wrong. A set of examples
+    that is left out needs its own block of the inverse only. Of a small class, each takes several turns.
+    """
+    counts = support.distinct_counts
+    if len(np.unique(counts[counts > 1])) > 1:
+        solution = _solve(gram, support, penalty / support.held_in_weights)
+    turns = support.turns()  # (f, c)
+    sums = solution.sums[turns]
+    blocks = solution.inverse[turns[:, :, None], turns[:, None, :]]
+    blocks = blocks - sums[:, :, None] * sums[:, None, :] / solution.sums.sum()
+    found = np.linalg.solve(blocks, solution.coefficients[turns])
+    residuals = np.zeros_like(solution.coefficients)
+    np.add.at(residuals, turns.ravel(), found.reshape(-1, support.columns))
+    return np.asarray(
+        residuals / np.maximum(np.bincount(turns.ravel(), minlength=len(residuals)), 1)[:, None]
+    )
+
+
+def fit_dual(span: Span, support: SupportSet, scores: DualScores) -> Ridge:
+    """The head of scores in the span of the examples."""
+    rows = np.flatnonzero(support.can_be_held_out)
+    weights = np.ascontiguousarray(scores.coefficients.T.astype(np.float32) @ span.features)
+    return Ridge(
+        weights=weights,
+        bias=scores.bias - weights.astype(np.float64) @ span.center,
+        rows=rows,
+        fitted=scores.fitted[rows],
+        held_out=scores.held_out[rows],
+        losses=scores.losses[rows],
+        margin=_margin(scores.fitted, support.indicator),
+        center=span.center,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Weighted sums over examples: of 1, of features (d,), of their products (d, d), and by column (K, d)."""
+
+    weight: float
+    first: Doubles
+    second: Doubles
+    by_column: Doubles
+    column_weights: Doubles
+
+
+def moments_of(support: SupportSet, transform: str, rows: Ints) -> Moments:
+    """Add up `rows` (ascending) in chunks: the features of all of them never exist at once."""
+    dimensions, columns = support.embeddings.shape[1], support.columns
+    second = np.zeros((dimensions, dimensions))
+    first, by_column = np.zeros(dimensions), np.zeros((columns, dimensions))
+    column_weights = np.zeros(columns)
+    for start in range(0, len(rows), CHUNK_ROWS):
+        chunk = rows[start : start + CHUNK_ROWS]
+        features = support.features(transform, chunk)
+        weights = support.weights[chunk].astype(np.float32)
+        scaled = features * np.sqrt(weights)[:, None]
+        second += scaled.T @ scaled
+        first += weights @ features
+        if support.is_single:
+            present, starts = np.unique(support.targets[chunk], return_index=True)
+            scaled = features * weights[:, None]
+            by_column[present] += np.add.reduceat(scaled, starts, axis=0)
+            column_weights[present] += np.add.reduceat(weights, starts)
+        else:
+            marked = support.indicator[chunk].T * weights
+            by_column += marked @ features
+            column_weights += marked.sum(axis=1)
+    return Moments(float(support.weights[rows].sum()), first, second, by_column, column_weights)
+
+
+@dataclass(frozen=True, eq=False)
+class PrimalFit:
+    """A fit from moments: weights (K, d), bias (K,), center (d,), and the inverse (d, d) that gave them."""
+
+    weights: Floats
+    bias: Doubles
+    center: Doubles
+    inverse: Doubles
+
+
+def solve_primal(moments: Moments, penalty: float) -> PrimalFit:
+    """Fit from sums over the examples; d^3 multiply-adds."""
+    center = moments.first / moments.weight
+    mean_indicator = moments.column_weights / moments.weight
+    scatter = moments.second - moments.weight * np.outer(center, center)
+    if moments.weight < SINGLE_PRECISION * penalty:
+        scatter = scatter.astype(np.float32)
+    inverse = _inverse(scatter, np.full(len(scatter), penalty, dtype=scatter.dtype)).astype(np.float64)
+    sums = moments.by_column - np.outer(moments.column_weights, center)
+    weights = np.ascontiguousarray(sums @ inverse, dtype=np.float32)
+    bias = mean_indicator - weights.astype(np.float64) @ center
+    return PrimalFit(weights, bias, center, inverse)
+
+
+def fit_primal(support: SupportSet, transform: str, penalty: float, moments: Moments) -> Ridge:
+    """Fit in feature space, for more examples than dimensions."""
+    fit = solve_primal(moments, penalty)
+    asked = support.spread(MAX_HELD_OUT)
+    features = support.features(transform, asked)
+    fitted = (features @ fit.weights.T).astype(np.float64) + fit.bias
+    features -= fit.center.astype(np.float32)
+    reach = np.vecdot(features @ fit.inverse.astype(np.float32), features).astype(np.float64)
+    leverage = support.weights[asked] * (reach + 1 / moments.weight)
+    wrong = support.indicator[asked] - fitted
+    residuals = wrong / np.maximum(1 - leverage, SMALLEST_SHARE)[:, None]
+    known = support.can_be_held_out[asked]
+    return Ridge(
+        weights=fit.weights,
+        bias=fit.bias,
+        rows=asked[known],
+        fitted=fitted[known],
+        held_out=(support.indicator[asked] - residuals)[known],
+        losses=np.vecdot(residuals, residuals)[known],
+        margin=_margin(fitted, support.indicator[asked]),
+        center=fit.center.astype(np.float32),
+    )
+
+
+def _margin(fitted: Doubles, indicator: npt.NDArray[np.bool_]) -> float:
+    own, marks = float(np.vdot(fitted, indicator)), int(indicator.sum())
+    return own / marks - (float(fitted.sum()) - own) / (indicator.size - marks)
+
+
+def _inverse(matrix: Numbers, diagonal: Numbers) -> Numbers:
+    """(matrix + diag(diagonal))^-1 by Cholesky, in the precision of the matrix if that is enough."""
+    sum_ = matrix.copy()
+    sum_.flat[:: len(sum_) + 1] += diagonal
+    single = sum_.dtype == np.float32
+    factorise, invert = (lapack.spotrf, lapack.spotri) if single else (lapack.dpotrf, lapack.dpotri)
+    # A symmetric matrix reads the same in Fortran's order; the transpose is what LAPACK can overwrite.
+    factor, failed = factorise(sum_.T, lower=1, overwrite_a=1, clean=1)
+    if not failed:
+        inverse, failed = invert(factor, lower=1, overwrite_c=1)
+    if failed:
+        if single:
+            return _inverse(matrix.astype(np.float64), diagonal)
+        raise SupportSetError("this regularisation is too small for these embeddings; choose a larger one")
+    full = inverse + inverse.T
+    full.flat[:: len(full) + 1] /= 2
+    return np.asarray(full)
