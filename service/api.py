@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from service.config import Settings
 from service.engine import Engine
 from service.envelope import Envelope, install_error_handlers
 from service.ingest import LingeringClose
-from service.routes import ROUTERS
+from service.routes import RESOURCES, WATCHED
+from service.routes.common import known_parameters
 from training import __version__
 
 DESCRIPTION = (
@@ -45,7 +46,9 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.engine = None
-    for router in ROUTERS:
+    for router in RESOURCES:
+        app.include_router(router, dependencies=[Depends(known_parameters)])
+    for router in WATCHED:
         app.include_router(router)
     install_error_handlers(app)
     app.add_middleware(Envelope)

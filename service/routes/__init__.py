@@ -2,13 +2,13 @@
 
 from service.routes import embeddings, examples, extractors, heads, health, pages, predictions, versions
 
-ROUTERS = (
+RESOURCES = (
     extractors.router,
     embeddings.router,
     heads.router,
     examples.router,
     versions.router,
     predictions.router,
-    health.router,
-    pages.router,
 )
+# Browsers and monitors call these, with parameters of their own.
+WATCHED = (health.router, pages.router)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 from anyio import to_thread
 from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ValidationError
 
 from service.engine import Engine
@@ -31,6 +32,32 @@ async def _engine(request: Request) -> Engine:
 
 
 EngineOf = Annotated[Engine, Depends(_engine)]
+
+
+async def known_parameters(request: Request) -> None:
+    """Refuse a query parameter that the route does not have: a typing error would be ignored otherwise.
+
+    Raises
+    ------
+    ApiError
+        422 `invalid_parameter`.
+    """
+    known = _query_names(request.scope["route"].dependant)
+    for name in request.query_params:
+        if name not in known:
+            message = f"{name[:64]!r} is not a parameter of this call"
+            raise ApiError(422, "invalid_parameter", message, param=name[:64])
+
+
+def _query_names(dependant: Dependant) -> set[str]:
+    names: set[str] = set()
+    for parameter in dependant.query_params:
+        kind = parameter.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names |= set(kind.model_fields)
+        else:
+            names.add(parameter.alias)
+    return names
 
 
 async def off_loop(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -82,11 +82,14 @@ async def delete_head(engine: EngineOf, name: HeadName) -> Response:
     responses=errors(*STATE_STATUSES),
     openapi_extra=json_body(TrainRequest, required=False),
 )
-async def train_head(request: Request, engine: EngineOf, name: HeadName) -> Response:
+async def train_head(
+    request: Request, engine: EngineOf, name: HeadName, query: Annotated[TrainParameters, Query()]
+) -> Response:
     """Train a new version from the support set as it is. Nothing is embedded again."""
     body = await read_model(request, TrainRequest)
+    parameters = with_body(query, body.model_dump(exclude_unset=True, exclude={"classes"}))
     classes = None if body.classes is None else tuple(body.classes)
-    taught = await off_loop(engine.learner.train, name, train_options(body, classes))
+    taught = await off_loop(engine.learner.train, name, train_options(parameters, classes))
     return answer(render_taught(taught), 201)
 
 

@@ -204,6 +204,31 @@ def test_malformed_bodies_and_parameters(client: httpx.Client, unchanged: Callab
     assert unchanged()
 
 
+def test_a_parameter_that_a_call_does_not_have_is_refused(
+    client: httpx.Client, unchanged: Callable[[], bool]
+) -> None:
+    """A typing error must not train, publish or list something else than was meant."""
+    example = (
+        "/v1/heads/guarded/examples/" + client.get("/v1/heads/guarded/examples").json()["examples"][0]["id"]
+    )
+    for method, path in (
+        ("GET", "/v1/extractors?nonsense=1"),
+        ("GET", "/v1/heads?limt=1"),
+        ("GET", "/v1/heads/guarded?nonsense=1"),
+        ("DELETE", "/v1/heads/guarded?dry_run=true"),
+        ("POST", "/v1/heads/guarded/train?nonsense=1"),
+        ("GET", "/v1/heads/guarded/examples?lable=cat"),
+        ("PATCH", f"{example}?tain=false"),
+        ("DELETE", f"{example}?publish=false"),
+        ("GET", "/v1/heads/guarded/versions?page=2"),
+        ("POST", "/v1/heads/guarded/versions/1/publish?version=2"),
+    ):
+        body = {"json": {"label": "dog"}} if method == "PATCH" else {}
+        error = check(client.request(method, path, **body), 422, "invalid_parameter")
+        assert error["param"] == path.partition("?")[2].partition("=")[0]
+    assert unchanged()
+
+
 def test_a_zip_bomb_is_refused(client: httpx.Client, unchanged: Callable[[], bool]) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle:

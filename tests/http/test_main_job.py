@@ -147,6 +147,16 @@ def test_a_training_that_is_not_published_changes_no_prediction(client: httpx.Cl
     assert client.get("/v1/heads/quiet").json()["published_version"] == 1
 
 
+def test_options_of_training_are_query_parameters_or_keys_of_the_body(
+    client: httpx.Client, teach: Teach
+) -> None:
+    teach("optional")
+    trained = client.post("/v1/heads/optional/train?publish=false&method=nearest_mean").json()
+    assert (trained["published"], trained["report"]["method"]) == (False, "nearest_mean")
+    both = client.post("/v1/heads/optional/train?method=nearest_mean", json={"method": "logistic"}).json()
+    assert (both["published"], both["report"]["method"]) == (True, "logistic")
+
+
 def test_a_duplicate_changes_nothing_and_under_another_label_is_a_conflict(
     client: httpx.Client, teach: Teach, photos: Photos
 ) -> None:
