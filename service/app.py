@@ -34,7 +34,8 @@ def _with_bundled_extractors(settings: Settings) -> Settings:
     """Extractors that are not in the home folder come from the model store, which travels with a bento."""
     found = []
     for name in settings.extractors:
-        if not settings.extractor_folder(name).exists():
+        # Unlike Path.exists, False for a folder that cannot be read; `prepare` then says why.
+        if not os.path.exists(settings.extractor_folder(name)):
             with contextlib.suppress(bentoml.exceptions.NotFound):
                 name = bentoml.models.get(f"{MODEL_PREFIX}{name}:latest").path
         found.append(name)

@@ -73,7 +73,7 @@ def export(
                 progress=show,
                 force=force,
             )
-        except HeadstartError as error:
+        except (HeadstartError, OSError) as error:
             raise click.ClickException(str(error)) from error
     click.echo(f"{folder} digest {manifest.digest[:12]}, {manifest.output.dim} dimensions")
 

@@ -86,6 +86,8 @@ def _address(text: str) -> str:
 
 
 def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("a folder")
     return Path(text).expanduser()
 
 

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,17 @@ from benchmarks.server import ROOT
 TIMEOUT_S = 120
 
 
-def refused(settings: dict[str, str]) -> str:
+def unprivileged() -> list[str]:
+    """For root, to whom every file is open: a prefix that takes this right away."""
+    capabilities = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={capabilities}"] if os.geteuid() == 0 else []
+
+
+def refused(settings: dict[str, str], command: str = "serve", prefix: Sequence[str] = ()) -> str:
     """Start with these settings, expect it to end by itself with an error; its last line."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADSTART_")}
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", "serve"],
+        [*prefix, sys.executable, "-m", "service.cli", command],
         cwd=ROOT,
         env=environ | settings,
         capture_output=True,
@@ -33,6 +40,22 @@ def refused(settings: dict[str, str]) -> str:
 def test_a_missing_extractor(tmp_path: Path) -> None:
     last = refused({"HEADSTART_HOME": str(tmp_path)})
     assert "Run `headstart export efficientnet-lite0`" in last
+
+
+def test_a_home_folder_that_cannot_be_used_is_told_by_export_too(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for command in ("serve", "export"):
+        assert str(file) in refused({"HEADSTART_HOME": str(file)}, command)
+
+
+def test_a_home_folder_that_cannot_be_read(tmp_path: Path) -> None:
+    tmp_path.chmod(0)
+    try:
+        for command in ("serve", "export"):
+            assert "Permission denied" in refused({"HEADSTART_HOME": str(tmp_path)}, command, unprivileged())
+    finally:
+        tmp_path.chmod(0o700)
 
 
 def test_a_port_that_is_taken(lite0_folder: Path, tmp_path: Path) -> None:
