@@ -27,7 +27,9 @@ def serve() -> None:
     settings = _settings()
     _require_free(settings.host, settings.port)
     address = ["--host", settings.host, "--port", str(settings.port)]
-    command = [sys.executable, "-m", "bentoml", "serve", "service.app:Headstart", *address]
+    # BentoML would wait for a day for a client that has stopped sending.
+    patience = ["--timeout-graceful-shutdown", str(settings.shutdown_timeout_s)]
+    command = [sys.executable, "-m", "bentoml", "serve", "service.app:Headstart", *address, *patience]
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     sys.stdout.flush()
     # The server takes this process's place, so that its process id is the one a supervisor knows.

@@ -120,6 +120,9 @@ class Settings:
     head_cache_bytes: int = _setting(128 * MIB, _integer(0, 1 << 40), "head versions in memory, each process")
     fetch_urls: bool = _setting(False, _flag, "fetch inputs that are given as http(s) URLs")
     fetch_timeout_s: float = _setting(10.0, _number(0.1, 600), "time allowed to fetch one URL, in seconds")
+    shutdown_timeout_s: int = _setting(
+        20, _integer(1, 3600), "time that requests in progress have to end after SIGTERM, in seconds"
+    )
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "how much is logged")
 
     @classmethod

@@ -31,6 +31,7 @@ def test_values_are_read() -> None:
         ("HEADSTART_FETCH_URLS", "maybe", "true or false"),
         ("HEADSTART_FETCH_TIMEOUT_S", "nan", "from 0.1 to 600"),
         ("HEADSTART_HOME", " ", "a folder"),
+        ("HEADSTART_SHUTDOWN_TIMEOUT_S", "0", "from 1 to 3600"),
         ("HEADSTART_EXTRACTORS", " , ", "separated by commas"),
         ("HEADSTART_PROT", "3000", "not a setting"),
     ],
