@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import metrics
@@ -32,6 +33,7 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:;"
     " style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
 }
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 CODES_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -55,6 +57,8 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the HTTP server leaves the body out
         start = time.perf_counter()
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = given if ACCEPTED_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -110,8 +114,21 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         code = CODES_OF_STATUS.get(error.status_code, "http_error")
-        found = ApiError(error.status_code, code, str(error.detail), headers=error.headers)
+        headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+        found = ApiError(error.status_code, code, str(error.detail), headers=headers)
         return error_answer(found, request.state.request_id)
+
+
+def _allowed(request: Request) -> str:
+    """The methods that a path has; a route knows only its own, and one path has several."""
+    routes = request.app.router.routes
+
+    def has(method: str) -> bool:
+        asked = {**request.scope, "method": method}
+        return any(route.matches(asked)[0] is Match.FULL for route in routes)
+
+    allowed = {method for method in METHODS if has(method)}
+    return ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
 
 
 def validation_error(problems: Any) -> ApiError:
