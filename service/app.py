@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api import create_app
 from service.engine import prepare
 from service.logs import configure_logging
+from service.wire import ignore_upgrade, install_wire_answers
 from training.errors import HeadstartError
 
 # The model store's name of an extractor, as `deploy/bento.py` gives it.
@@ -44,6 +45,7 @@ def _with_bundled_extractors(settings: Settings) -> Settings:
 
 SETTINGS = _with_bundled_extractors(SETTINGS)
 configure_logging(SETTINGS.log_level)
+install_wire_answers()
 REST = create_app(SETTINGS)
 
 # BentoML cuts a request off after this; a large batch on one core takes minutes.
@@ -57,8 +59,10 @@ class FrontDoor:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        target = REST if scope["type"] == "http" else self.app
-        await target(scope, receive, send)
+        if scope["type"] == "websocket":
+            await ignore_upgrade(REST, scope, receive, send)
+        else:
+            await (REST if scope["type"] == "http" else self.app)(scope, receive, send)
 
 
 @bentoml.service(

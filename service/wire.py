@@ -1,0 +1,63 @@
+"""The answers of the HTTP server itself, in the one shape of errors.
+
+uvicorn answers in plain text where no application is asked: to what is no HTTP, and for a request that was
+given up. BentoML configures uvicorn and offers no other way to change that. Knows uvicorn; knows no route.
+"""
+
+import sys
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from service.envelope import REQUEST_ID_HEADER, SECURITY_HEADERS, error_answer
+from service.errors import ApiError
+
+MALFORMED = ApiError(400, "malformed_request", "this is not a valid HTTP request")
+GIVEN_UP = ApiError(500, "internal_error", "the request was not answered: the server is stopping or failed")
+
+
+def install_wire_answers() -> None:
+    """Make uvicorn answer in the one shape, in this process."""
+    protocol: Any = AutoHTTPProtocol
+    protocol.send_400_response = _refuse
+    sys.modules[protocol.__module__].RequestResponseCycle.send_500_response = _give_up
+
+
+async def ignore_upgrade(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer the request of a WebSocket handshake as if it had not asked for one (RFC 9110, 7.8)."""
+
+    async def no_body() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send_refusal(message: Any) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    await receive()  # websocket.connect
+    await app({**scope, "type": "http", "method": "GET"}, no_body, send_refusal)
+
+
+def _answer(error: ApiError) -> Response:
+    request_id = uuid.uuid4().hex
+    answer = error_answer(error, request_id)
+    answer.headers.update({REQUEST_ID_HEADER: request_id, "Connection": "close", **SECURITY_HEADERS})
+    return answer
+
+
+def _refuse(protocol: Any, _message: str) -> None:
+    """Replaces `send_400_response`: nothing can be read from the connection any more."""
+    started = protocol.cycle is not None and protocol.cycle.response_started
+    if not started or protocol.cycle.response_complete:
+        answer = _answer(MALFORMED)
+        lines = [b"HTTP/1.1 %d %s" % (answer.status_code, HTTPStatus(answer.status_code).phrase.encode())]
+        lines += [name + b": " + value for name, value in answer.raw_headers]
+        protocol.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
+    protocol.transport.close()
+
+
+async def _give_up(cycle: Any) -> None:
+    """Replaces `send_500_response`."""
+    await _answer(GIVEN_UP)(cycle.scope, cycle.receive, cycle.send)
