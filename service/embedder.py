@@ -77,7 +77,8 @@ class Embedder:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="embed")
 
     def close(self) -> None:
-        self._pool.shutdown()
+        """Let go of the threads; what still waits for one belongs to requests that were given up."""
+        self._pool.shutdown(cancel_futures=True)
 
     def embed(self, inputs: Sequence[bytes], *, doomed: threading.Event | None = None) -> Embedded:
         """Embed a batch; an input seen before, here or in an earlier batch, is not embedded again.

@@ -1,6 +1,8 @@
 """A server that is asked to stop: it finishes what it can, and no client holds it up."""
 
 import socket
+import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.main_job import multipart
 from benchmarks.server import STOP_TIMEOUT_S, Server, running
 
 TIMEOUT_S = 2
@@ -29,3 +32,27 @@ def test_a_client_that_stalls_does_not_hold_up_the_end(server: Server) -> None:
         server.stop()
         assert TIMEOUT_S - 1 < time.monotonic() - start < STOP_TIMEOUT_S / 2
     assert server.process.returncode == 0
+
+
+def test_a_batch_that_takes_too_long_is_given_up_and_leaves_nothing(
+    server: Server, photos: dict[str, list[Path]]
+) -> None:
+    files = multipart([(label, path) for label, paths in photos.items() for path in paths])
+    answers = []
+
+    def teach() -> None:
+        with server.client() as client:
+            answers.append(client.put("/v1/heads/long", files=files))
+
+    teaching = threading.Thread(target=teach)
+    teaching.start()
+    time.sleep(1.5)  # in the middle of embedding, which takes some ten seconds
+    start = time.monotonic()
+    server.stop()
+    assert time.monotonic() - start < TIMEOUT_S + 5
+    teaching.join()
+    error = answers[0].json()["error"]
+    assert (answers[0].status_code, error["code"]) == (500, "internal_error")
+    with sqlite3.connect(server.home / "headstart.db") as database:
+        for table in ("heads", "examples", "versions"):
+            assert database.execute(f"select count(*) from {table}").fetchone() == (0,)
