@@ -67,6 +67,10 @@ class SupportParameters(TrainParameters):
 
     train: Annotated[bool, Field(description="Train a new version from the changed support set.")] = True
     on_error: OnError = "fail"
+    label: Annotated[
+        str | None,
+        Field(max_length=MAX_LABEL, description="Label of inputs that do not carry one (a raw body)."),
+    ] = None
 
 
 class CreateParameters(SupportParameters):
@@ -79,11 +83,6 @@ class CreateParameters(SupportParameters):
 
 class AddParameters(SupportParameters):
     """How examples are added."""
-
-    label: Annotated[
-        str | None,
-        Field(max_length=MAX_LABEL, description="Label of inputs that do not carry one (a raw body)."),
-    ] = None
 
 
 class PredictParameters(Parameters):

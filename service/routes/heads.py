@@ -42,7 +42,7 @@ async def put_head(
 
     Trains and publishes a version at once. A replaced head keeps its earlier versions.
     """
-    batch = await read_batch(request, engine.settings, labelled=True)
+    batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
     parameters = with_body(query, batch.options)
     taught = await off_loop(
         engine.learner.replace,

@@ -187,6 +187,16 @@ def test_a_zip_with_a_folder_for_each_class_makes_a_head(
     assert (taught["classes"], taught["examples"]["total"]) == (["cat", "dog"], 6)
 
 
+def test_a_head_can_start_from_one_raw_body(client: httpx.Client, photos: Photos) -> None:
+    photo = photos["cat"][0].read_bytes()
+    path = "/v1/heads/raw"
+    asked = client.put(path, content=photo).json()["error"]
+    assert asked["code"] == "label_required"
+    assert "?label=" in asked["message"]
+    taught = client.put(f"{path}?label=cat&train=false", content=photo)
+    assert (taught.status_code, taught.json()["examples"]["total"]) == (201, 1)
+
+
 def test_heads_are_listed_a_page_at_a_time_and_deleted(client: httpx.Client, teach: Teach) -> None:
     for name in ("page-a", "page-b", "page-c"):
         teach(name, 0, 2)
