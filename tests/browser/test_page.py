@@ -77,6 +77,15 @@ def test_nothing_is_wider_than_the_window(page: Page, pets: str, pictures: Pictu
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [320, 390])
+def test_tables_fit_on_a_telephone(page: Page, pets: str, width: int) -> None:
+    """Rolling back is in the last column of the versions: it must not have to be looked for."""
+    page.set_viewport_size({"width": width, "height": 800})
+    open_head(page, pets)
+    for table in page.locator(".scroll").all():
+        assert table.evaluate("each => each.scrollWidth - each.clientWidth") <= 0
+
+
 def test_every_control_has_a_name(page: Page, pets: str, pictures: Pictures) -> None:
     fill_page(page, pets, pictures)
     page.locator("#add input[type=file]").first.set_input_files(pictures.new_cat)
