@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 from service.errors import ApiError
+from training.heads import NEGATIVE_LABEL
 
 MAX_LABEL_CHARS = 256
 MAX_ID_CHARS = 512
@@ -20,6 +21,7 @@ def validate_label(text: str, param: str | None = None) -> str:
     """The label as it is kept: verbatim, in Unicode normalisation form C.
 
     Form C makes the folder `é` of a Mac (two code points) and the `é` typed in JSON (one) the same class.
+    `__none__`, the label of negatives, is the one reserved label that may be given.
 
     Parameters
     ----------
@@ -30,7 +32,7 @@ def validate_label(text: str, param: str | None = None) -> str:
     ------
     ApiError
         422 `label_too_long` above 256 characters; 422 `invalid_label` if it is blank, holds a control
-        character or a surrogate, or starts with the reserved `__`.
+        character or a surrogate, or starts with the reserved `__` and is not `__none__`.
     """
     if len(text) > MAX_LABEL_CHARS * NFC_MOST_JOINED:
         raise _too_long(len(text), param)
@@ -41,8 +43,11 @@ def validate_label(text: str, param: str | None = None) -> str:
         raise _too_long(len(label), param)
     if not label.strip():
         raise _invalid("a label cannot be empty or blank", param)
-    if label.startswith(RESERVED_PREFIX):
-        raise _invalid(f"labels that start with {RESERVED_PREFIX} are reserved, got {label!r}", param)
+    if label.startswith(RESERVED_PREFIX) and label != NEGATIVE_LABEL:
+        reserved = (
+            f"labels that start with {RESERVED_PREFIX} are reserved, save {NEGATIVE_LABEL} for negatives"
+        )
+        raise _invalid(f"{reserved}; got {label!r}", param)
     return label
 
 

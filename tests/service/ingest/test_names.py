@@ -9,7 +9,9 @@ from service.ingest import Batch, validate_id, validate_label
 from tests.service.ingest.asking import FORM, faults, form, make_zip, part, read, read_json
 
 
-@pytest.mark.parametrize("label", ["cat", " cat ", "Käse", "猫", "👩‍🔬", "a" * 256, "_x", "C:/?*%22"])
+@pytest.mark.parametrize(
+    "label", ["cat", " cat ", "Käse", "猫", "👩‍🔬", "a" * 256, "_x", "C:/?*%22", "__none__"]
+)
 def test_a_label_is_verbatim(label: str) -> None:
     assert validate_label(label) == label
 
@@ -20,7 +22,8 @@ def test_a_label_is_in_normal_form_c() -> None:
 
 
 @pytest.mark.parametrize(
-    "label", ["", " ", "\t", "a\nb", "a\x00", "\x7f", "a\u2028b", "\ud800", "__x", "\u3000"]
+    "label",
+    ["", " ", "\t", "a\nb", "a\x00", "\x7f", "a\u2028b", "\ud800", "__x", "__none__x", "__NONE__", "\u3000"],
 )
 def test_an_invalid_label_is_refused(label: str) -> None:
     with pytest.raises(ApiError) as caught:
