@@ -48,7 +48,19 @@ class TrainParameters(Parameters):
 
     regularisation: Annotated[
         float | None,
-        Field(ge=1e-6, le=1e6, description="Strength of the L2 penalty; left out: chosen from the data."),
+        Field(
+            ge=1e-6,
+            le=1e6,
+            description="Strength of the L2 penalty; left out: chosen from the data.",
+            examples=[1.0],
+        ),
+    ] = None
+    transform: Annotated[
+        Literal["signed_root_l2", "l2"] | None,
+        Field(
+            description="From embeddings to features; left out: chosen from the data.",
+            examples=["signed_root_l2"],
+        ),
     ] = None
     unknown_rate: Annotated[
         float, Field(ge=0, le=0.5, description="Share of in-class inputs that may be called unknown.")

@@ -96,6 +96,7 @@ async def train_head(
 def train_options(parameters: TrainParameters, classes: tuple[str, ...] | None = None) -> TrainOptions:
     fit = FitOptions(
         regularisation=parameters.regularisation,
+        transform=parameters.transform,
         unknown_rate=parameters.unknown_rate,
         threshold=parameters.threshold,
     )

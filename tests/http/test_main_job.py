@@ -82,7 +82,7 @@ def test_a_restart_changes_nothing(lite0_folder: Path, tmp_path: Path, photos: P
 
     with running(tmp_path, extractor=lite0_folder) as server, server.client() as client:
         client.put("/v1/heads/pets", files=multipart(support)).raise_for_status()
-        client.post("/v1/heads/pets/train", json={"method": "nearest_mean"}).raise_for_status()
+        client.post("/v1/heads/pets/train", json={"regularisation": 2.0}).raise_for_status()
         before = state(client)
     with running(tmp_path, extractor=lite0_folder) as server, server.client() as client:
         assert state(client) == before
@@ -123,7 +123,7 @@ def test_a_change_equals_a_head_made_from_scratch(client: httpx.Client, teach: T
 
 def test_versions_roll_back_and_forward(client: httpx.Client, teach: Teach, photos: Photos) -> None:
     teach("rolled")
-    client.post("/v1/heads/rolled/train", json={"method": "nearest_mean"}).raise_for_status()
+    client.post("/v1/heads/rolled/train", json={"regularisation": 2.0}).raise_for_status()
     asked = photos["cat"][40].read_bytes()
 
     def predict(**query: int) -> dict:

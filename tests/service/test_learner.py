@@ -107,11 +107,11 @@ def test_some_classes_can_be_left_out(engine: Engine) -> None:
 
 def test_options_and_parent_are_kept_with_the_version(engine: Engine) -> None:
     create(engine, "noted", 1, 2)
-    options = TrainOptions(FitOptions(method="nearest_mean", unknown_rate=0.2), publish=False)
+    options = TrainOptions(FitOptions(regularisation=0.5, unknown_rate=0.2), publish=False)
     version = engine.learner.train("noted", options).version
     row = engine.store.versions.get("noted", version or 0)
-    assert (row.options["method"], row.options["unknown_rate"], row.parent_version) == (
-        "nearest_mean",
+    assert (row.options["regularisation"], row.options["unknown_rate"], row.parent_version) == (
+        0.5,
         0.2,
         1,
     )
