@@ -112,7 +112,9 @@ class Settings:
     )
     max_input_bytes: int = _setting(32 * MIB, _integer(1024, 1 << 32), "largest single input")
     max_pixels: int = _setting(64_000_000, _integer(4096, 1 << 32), "most pixels of one image")
-    max_inputs: int = _setting(10_000, _integer(1, 10_000_000), "most inputs of one request")
+    max_inputs: int = _setting(
+        10_000, _integer(1, 10_000_000), "most inputs of one request, each label of an input counted"
+    )
     memory_cache_bytes: int = _setting(64 * MIB, _integer(0, 1 << 40), "embeddings in memory, each process")
     store_cache_bytes: int = _setting(
         2048 * MIB, _integer(0, 1 << 50), "embeddings kept in the database beyond those of support sets"

@@ -102,7 +102,7 @@ class Intake:
         by_key = {member.key: member for member in members}
         joined = list(members)
         for item, key in zip(self.inputs, self.keys, strict=True):
-            label = item.label or ""
+            label = item.labels[0]
             there = by_key.get(key)
             if there is None:
                 example = NewExample(label, key, size_bytes=len(item.data), source_id=item.id)

@@ -19,6 +19,12 @@ INPUT = {
     "format": "image-input",
     "description": "A data URI, base64 or, where allowed, an http(s) URL.",
 }
+LABEL = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 256,
+    "description": "`__none__`: of none of the classes.",
+}
 
 REASONS = {
     400: "The request is malformed: its JSON, multipart or headers.",
@@ -44,10 +50,17 @@ def examples_body() -> dict[str, Any]:
     """The body of labelled examples, in its three forms."""
     item = {
         "type": "object",
-        "required": ["input", "label"],
+        "required": ["input"],
+        "oneOf": [{"required": ["label"]}, {"required": ["labels"]}],
         "properties": {
             "input": INPUT,
-            "label": {"type": "string", "minLength": 1, "maxLength": 256},
+            "label": LABEL,
+            "labels": {
+                "type": "array",
+                "items": LABEL,
+                "minItems": 1,
+                "description": "Instead of `label`, several of them; for a multi-label head.",
+            },
             "id": {"type": "string", "maxLength": 512},
         },
     }
@@ -55,7 +68,11 @@ def examples_body() -> dict[str, Any]:
         "type": "object",
         "required": ["examples"],
         "properties": {"examples": {"type": "array", "items": item}},
-        "example": {"examples": [{"input": PIXEL, "label": "cat", "id": "a.png"}]},
+        "examples": [
+            {"examples": [{"input": PIXEL, "label": "cat", "id": "a.png"}]},
+            {"examples": [{"input": PIXEL, "labels": ["cat", "indoor"]}], "train": False},
+            {"examples": [{"input": PIXEL, "label": "__none__"}], "train": False},
+        ],
     }
     multipart = {
         "type": "object",

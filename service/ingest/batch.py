@@ -14,16 +14,26 @@ from service.ingest.inline import decode_text, is_url
 from service.ingest.names import validate_id, validate_label
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+# One label, several or none, as the client wrote them.
+WrittenLabels = str | tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input: its bytes, undecoded. `index` counts all items of the request, in order."""
+    """One input: its bytes, undecoded. `index` counts all items of the request, in order.
+
+    `labels` are all that one item was given, without repeats; of an unlabelled request there are none.
+    """
 
     index: int
     data: bytes = field(repr=False)
-    label: str | None
+    labels: tuple[str, ...]
     id: str | None
+
+    @property
+    def label(self) -> str | None:
+        """The label, if there is exactly one."""
+        return _only(self.labels)
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Slot:
     """The place of one item in its batch, before its bytes are there."""
 
     index: int
-    label: str | None
+    labels: tuple[str, ...]
     id: str | None
 
 
@@ -67,6 +77,7 @@ class BatchBuilder:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.total = 0
+        self.examples = 0
         self.unpacked_bytes = 0
         self.links: list[Link] = []
         self._inputs: list[Input] = []
@@ -74,10 +85,10 @@ class BatchBuilder:
 
     @property
     def room(self) -> int:
-        """How many more items fit."""
-        return self.settings.max_inputs - self.total
+        """How many more items fit: each label of an item takes a place, and an item without one takes one."""
+        return self.settings.max_inputs - self.examples
 
-    def add(self, data: bytes, label: str | None, id: str | None, param: str | None = None) -> None:
+    def add(self, data: bytes, label: WrittenLabels, id: str | None, param: str | None = None) -> None:
         """Add one input by its bytes; `label` and `id` as the client wrote them.
 
         Raises
@@ -89,7 +100,7 @@ class BatchBuilder:
         if slot is not None:
             self.settle(slot, data)
 
-    def add_text(self, text: str, label: str | None, id: str | None, param: str | None = None) -> None:
+    def add_text(self, text: str, label: WrittenLabels, id: str | None, param: str | None = None) -> None:
         """Add one input written as a string: data URI, base64 or URL; raises what `add` raises."""
         slot = self._claim(label, id, param)
         if slot is None:
@@ -102,7 +113,9 @@ class BatchBuilder:
         except ApiError as error:
             self.reject(slot, error)
 
-    def add_error(self, error: ApiError, label: str | None, id: str | None, param: str | None = None) -> None:
+    def add_error(
+        self, error: ApiError, label: WrittenLabels, id: str | None, param: str | None = None
+    ) -> None:
         """Add one input that is already known to be bad; raises what `add` raises."""
         slot = self._claim(label, id, param)
         if slot is not None:
@@ -115,11 +128,11 @@ class BatchBuilder:
         elif len(data) > self.settings.max_input_bytes:
             self.reject(slot, input_too_large(self.settings.max_input_bytes))
         else:
-            self._inputs.append(Input(slot.index, data, slot.label, slot.id))
+            self._inputs.append(Input(slot.index, data, slot.labels, slot.id))
 
     def reject(self, slot: Slot, error: ApiError) -> None:
         """Fill a slot with what is wrong with its input."""
-        item = ItemError(slot.index, error.status, error.code, error.message, slot.id, slot.label)
+        item = ItemError(slot.index, error.status, error.code, error.message, slot.id, _only(slot.labels))
         self._rejected.append(item)
 
     def build(self, options: Mapping[str, Any] = NO_OPTIONS) -> Batch:
@@ -130,18 +143,18 @@ class BatchBuilder:
             options=MappingProxyType(dict(options)),
         )
 
-    def _claim(self, label: str | None, id: str | None, param: str | None) -> Slot | None:
+    def _claim(self, label: WrittenLabels, id: str | None, param: str | None) -> Slot | None:
         """The next slot; None if its id cannot be used, which has then been recorded."""
-        if self.room <= 0:
-            raise too_many_inputs(self.settings.max_inputs)
         index = self.total
-        if label is not None:
-            label = validate_label(label, param or f"inputs[{index}].label")
+        labels = _validated(label, param or f"inputs[{index}].label")
         self.total += 1
+        self.examples += max(1, len(labels))
+        if self.room < 0:
+            raise too_many_inputs(self.settings.max_inputs)
         try:
-            return Slot(index, label, None if id is None else validate_id(id))
+            return Slot(index, labels, None if id is None else validate_id(id))
         except ApiError as error:
-            self.reject(Slot(index, label, None), error)
+            self.reject(Slot(index, labels, None), error)
             return None
 
     def _add_url(self, slot: Slot, url: str) -> None:
@@ -151,8 +164,21 @@ class BatchBuilder:
         self.links.append(Link(slot, url))
 
 
+def _validated(label: WrittenLabels, param: str) -> tuple[str, ...]:
+    if label is None:
+        return ()
+    if isinstance(label, str):
+        return (validate_label(label, param),)
+    labels = [validate_label(text, f"{param}[{place}]") for place, text in enumerate(label)]
+    return tuple(dict.fromkeys(labels))
+
+
+def _only(labels: tuple[str, ...]) -> str | None:
+    return labels[0] if len(labels) == 1 else None
+
+
 def too_many_inputs(max_inputs: int) -> ApiError:
-    message = f"a request can have {max_inputs} inputs (HEADSTART_MAX_INPUTS), got more"
+    message = f"a request can have {max_inputs} inputs, each label counted (HEADSTART_MAX_INPUTS), got more"
     return ApiError(413, "too_many_inputs", message, headers={"Connection": "close"})
 
 

@@ -1,6 +1,7 @@
 """A JSON body into inputs and options. Knows the two documented shapes; knows no option.
 
 labelled    {"examples": [{"input": "...", "label": "cat", "id": "x"}, ...], ...options}
+            ("labels": ["cat", "indoor"] instead of "label" for several)
 unlabelled  {"input": "..." | ["...", {"input": "...", "id": "x"}, ...], ...options}   ("inputs" too)
 """
 
@@ -11,15 +12,16 @@ import orjson
 
 from service.errors import ApiError
 from service.ingest.batch import BatchBuilder, too_many_inputs
+from training.heads import NEGATIVE_LABEL
 
-# What a body may hold for each input it may have: generous for three keys with their values, and far
-# below where parsing a hostile body into Python objects would cost a multiple of its size.
+# What a body may hold for each input it may have: generous for three keys with their values, several labels
+# among them, and far below where parsing a hostile body into Python objects would cost many times its size.
 STRINGS_PER_INPUT = 16
-TOKENS_PER_INPUT = 8
+TOKENS_PER_INPUT = 16
 SPARE_VALUES = 1000
 MAX_DEPTH = 1024  # orjson's own limit
 DEPTH_SEARCH_BYTES = 1 << 16
-EXAMPLE_KEYS = frozenset({"input", "label", "id"})
+EXAMPLE_KEYS = frozenset({"input", "label", "labels", "id"})
 INPUT_KEYS = frozenset({"input", "id"})
 
 
@@ -75,12 +77,9 @@ def _gather_examples(builder: BatchBuilder, examples: Any, label: str | None) ->
         if not isinstance(example, dict):
             raise _wrong_type(path, "an object with `input` and `label`", example)
         _check_keys(example, EXAMPLE_KEYS, path)
-        own_label = example.get("label", label)
-        if own_label is None:
-            raise ApiError(422, "label_required", f"{path} has no label", param=f"{path}.label")
-        if not isinstance(own_label, str):
-            raise _wrong_type(f"{path}.label", "a string", own_label)
-        builder.add_text(_text_of(example, path), own_label, _id_of(example, path), f"{path}.label")
+        key = "labels" if "labels" in example else "label"
+        own = _labels_of(example, path) if key == "labels" else _label_of(example, path, label)
+        builder.add_text(_text_of(example, path), own, _id_of(example, path), f"{path}.{key}")
 
 
 def _gather_inputs(builder: BatchBuilder, inputs: Any, key: str) -> None:
@@ -103,6 +102,31 @@ def _listed(builder: BatchBuilder, items: Any, key: str) -> list[tuple[str, Any]
     if len(items) > builder.room:
         raise too_many_inputs(builder.settings.max_inputs)
     return [(f"{key}[{index}]", item) for index, item in enumerate(items)]
+
+
+def _label_of(item: Mapping[str, Any], path: str, default: str | None) -> str:
+    label = item.get("label", default)
+    if label is None:
+        raise ApiError(422, "label_required", f"{path} has no label", param=f"{path}.label")
+    if not isinstance(label, str):
+        raise _wrong_type(f"{path}.label", "a string", label)
+    return label
+
+
+def _labels_of(item: Mapping[str, Any], path: str) -> tuple[str, ...]:
+    where, labels = f"{path}.labels", item["labels"]
+    if "label" in item:
+        message = f"{path} has both `label` and `labels`: give one of them"
+        raise ApiError(422, "invalid_parameter", message, param=where)
+    if not isinstance(labels, list):
+        raise _wrong_type(where, "a list of strings", labels)
+    if not labels:
+        message = f"{where} is empty; an input of none of the classes has the label {NEGATIVE_LABEL}"
+        raise ApiError(422, "label_required", message, param=where)
+    for place, label in enumerate(labels):
+        if not isinstance(label, str):
+            raise _wrong_type(f"{where}[{place}]", "a string", label)
+    return tuple(labels)
 
 
 def _text_of(item: Mapping[str, Any], path: str) -> str:

@@ -83,5 +83,5 @@ def engine(settings: Settings) -> Iterator[Engine]:
 
 def batch(*labelled: tuple[str, bytes]) -> Batch:
     """A batch as ingestion would read it."""
-    inputs = tuple(Input(i, data, label, f"{i}.png") for i, (label, data) in enumerate(labelled))
+    inputs = tuple(Input(i, data, (label,), f"{i}.png") for i, (label, data) in enumerate(labelled))
     return Batch(inputs=inputs, rejected=(), total=len(inputs))

@@ -148,6 +148,19 @@ def test_json_example_without_label_takes_that_of_the_query() -> None:
     assert [item.label for item in batch.inputs] == ["cat", "dog"]
 
 
+def test_json_example_may_have_several_labels() -> None:
+    examples = [
+        {"input": "AAAA", "labels": ["cat", "Ka\u0308se", "cat"], "id": "a"},
+        {"input": "AAAA", "labels": ["__none__"]},
+    ]
+    batch = read_json({"examples": examples}, label="dog")
+    assert [(item.labels, item.id) for item in batch.inputs] == [
+        (("cat", "K\u00e4se"), "a"),
+        (("__none__",), None),
+    ]
+    assert [item.label for item in batch.inputs] == [None, "__none__"]
+
+
 @pytest.mark.parametrize("body", [b"--a-boundary--\r\n", b"--a-boundary--"])
 def test_form_without_parts_is_an_empty_batch(body: bytes) -> None:
     assert read(body, FORM).total == 0

@@ -110,6 +110,18 @@ def test_too_many_parts_are_noticed_while_they_arrive() -> None:
     anyio.run(main)
 
 
+def test_each_label_of_an_input_takes_a_place() -> None:
+    labels = [str(number) for number in range(SMALL.max_inputs)]
+    assert read_json({"examples": [{"input": "AAAA", "labels": labels}]}).inputs[0].labels == tuple(labels)
+    for examples in (
+        [{"input": "AAAA", "labels": [*labels, "one more"]}],
+        [{"input": "AAAA", "labels": labels}, {"input": "AAAA", "label": "cat"}],
+    ):
+        with pytest.raises(ApiError) as caught:
+            read_json({"examples": examples})
+        assert (caught.value.status, caught.value.code) == (413, "too_many_inputs")
+
+
 def test_more_parts_and_larger_text_fields_than_common_defaults_allow() -> None:
     settings = replace(SMALL, max_inputs=3000, max_body_bytes=8 * MIB, max_input_bytes=4 * MIB)
     assert read(form(*[part("cat", b"x")] * 2500), FORM, settings=settings).total == 2500

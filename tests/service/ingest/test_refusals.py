@@ -70,6 +70,14 @@ def test_json_strings_may_hold_colons_quotes_and_backslashes() -> None:
         ({"examples": [{"input": "AAAA", "label": "cat", "id": 7}]}, "examples[0].id"),
         ({"examples": [{"input": "AAAA", "label": "cat", "lable": 7}]}, "examples[0].lable"),
         ({"examples": [{"input": "AAAA", "label": ""}]}, "examples[0].label"),
+        ({"examples": [{"input": "AAAA", "labels": []}]}, "examples[0].labels"),
+        ({"examples": [{"input": "AAAA", "labels": "cat"}]}, "examples[0].labels"),
+        ({"examples": [{"input": "AAAA", "labels": None}]}, "examples[0].labels"),
+        ({"examples": [{"input": "AAAA", "labels": ["cat", 3]}]}, "examples[0].labels[1]"),
+        ({"examples": [{"input": "AAAA", "labels": ["cat", ["dog"]]}]}, "examples[0].labels[1]"),
+        ({"examples": [{"input": "AAAA", "labels": ["cat", "__x"]}]}, "examples[0].labels[1]"),
+        ({"examples": [{"input": "AAAA", "labels": ["cat"], "label": "cat"}]}, "examples[0].labels"),
+        ({"examples": [{"input": "AAAA", "labels": ["cat"], "label": None}]}, "examples[0].labels"),
     ],
 )
 def test_wrong_types_name_their_path(document: Any, param: str) -> None:
