@@ -16,18 +16,23 @@ from service.store.errors import (
     VersionNotFoundError,
 )
 from service.store.records import (
+    MULTI_LABEL,
+    SINGLE_LABEL,
     ExampleRow,
     HeadRow,
     HeadSummary,
     Page,
     Published,
     SupportSet,
+    Task,
     VersionRow,
     VersionSummary,
 )
 from service.store.store import Store
 
 __all__ = [
+    "MULTI_LABEL",
+    "SINGLE_LABEL",
     "Change",
     "Committed",
     "DatabaseUrlError",
@@ -50,6 +55,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "SupportSet",
+    "Task",
     "Vector",
     "VersionNotFoundError",
     "VersionRow",

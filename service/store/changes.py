@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.store.records import HeadRow
+from service.store.records import HeadRow, Task
 
 Vector = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class NewExample:
-    """An example to add. `sha256` is of its input's bytes; `source_id` is the caller's name for it."""
+    """One label of one input, to add.
+
+    `sha256` is of the input's bytes; `source_id` is the caller's name for it.
+    """
 
     label: str
     sha256: str
@@ -43,7 +46,8 @@ class Change:
     ----------
     head : name of the head.
     head_id, expected_revision : the head as the caller read it; both None to create it.
-    replace_all : drop all examples first. Only then may the extractor be another one.
+    replace_all : drop all examples first. Only then may the extractor or the task be another one.
+    task : of a new or replaced support set; None keeps the head's, and a new head then is single-label.
     add : new examples, in order.
     remove : ids of examples to drop.
     relabel : new label for each example id.
@@ -57,6 +61,7 @@ class Change:
     head_id: int | None = None
     expected_revision: int | None = None
     replace_all: bool = False
+    task: Task | None = None
     add: Sequence[NewExample] = ()
     remove: Sequence[str] = ()
     relabel: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +75,8 @@ class Change:
             )
         if (self.creates or self.replace_all) and (self.remove or self.relabel):
             raise ValueError("a new or replaced support set has no examples to remove or relabel")
+        if self.task is not None and not (self.creates or self.replace_all):
+            raise ValueError("only a new or replaced support set may have another task")
         if set(self.remove) & set(self.relabel):
             raise ValueError("an example is both removed and relabelled")
 

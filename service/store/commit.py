@@ -6,8 +6,7 @@ themselves; on SQLite the whole transaction is alone anyway.
 """
 
 import uuid
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +17,7 @@ from service.store import embeddings, tables
 from service.store.changes import Change, Committed, NewExample
 from service.store.database import Database
 from service.store.errors import DuplicateExampleError, ExampleNotFoundError, RevisionConflictError
-from service.store.records import HeadRow
+from service.store.records import SINGLE_LABEL, HeadRow
 from service.store.text import require_storable
 from service.store.versions import add_version
 from training.errors import ExtractorMismatchError
@@ -30,7 +29,7 @@ _of_head = _examples.c.head_id == bindparam("head")
 _id_in = _examples.c.id.in_(bindparam("ids", expanding=True))
 KEYS = select(_examples.c.extractor_digest, _examples.c.sha256).where(_of_head)
 KEYS_OF_IDS = select(_examples.c.id, _examples.c.extractor_digest, _examples.c.sha256).where(_of_head, _id_in)
-EXISTING = select(_examples.c.sha256, _examples.c.id).where(
+EXISTING = select(_examples.c.id, _examples.c.sha256, _examples.c.label).where(
     _of_head, _examples.c.sha256.in_(bindparam("keys", expanding=True))
 )
 DELETE_ALL = delete(_examples).where(_of_head)
@@ -45,16 +44,13 @@ def check(change: Change) -> None:
 
     Raises
     ------
-    InvalidTextError, DuplicateExampleError
+    InvalidTextError
     """
     require_storable("name", [change.head, change.extractor_name])
     require_storable("label", [example.label for example in change.add])
     require_storable("label", change.relabel.values())
     require_storable("example id", [*change.remove, *change.relabel])
     require_storable("source id", [example.source_id for example in change.add if example.source_id])
-    twice = [key for key, count in Counter(example.sha256 for example in change.add).items() if count > 1]
-    if twice:
-        raise DuplicateExampleError(change.head, dict.fromkeys(twice))
 
 
 def apply(connection: Connection, database: Database, change: Change) -> Committed:
@@ -62,8 +58,9 @@ def apply(connection: Connection, database: Database, change: Change) -> Committ
     now = datetime.now(UTC)
     head = _create(connection, change, now) if change.creates else _advance(connection, change, now)
     dropped = _drop(connection, head, change)
+    renamed = _relabelled(connection, head, change)
+    _refuse_duplicates(connection, head, change, renamed)
     _relabel(connection, head, change)
-    _refuse_duplicates(connection, head, change)
     keys = [example.sha256 for example in change.add]
     embeddings.ensure(connection, database, change.extractor_digest, keys, change.embeddings)
     ids = _insert(connection, head, change.add, now)
@@ -79,6 +76,7 @@ def _create(connection: Connection, change: Change, now: datetime) -> HeadRow:
         "name": change.head,
         "extractor_name": change.extractor_name,
         "extractor_digest": change.extractor_digest,
+        "task": change.task or SINGLE_LABEL,
         "revision": 1,
         "published_version": trained if change.version and change.version.publish else None,
         "last_version": trained,
@@ -97,6 +95,8 @@ def _advance(connection: Connection, change: Change, now: datetime) -> HeadRow:
     values: dict[str, Any] = {"revision": _heads.c.revision + 1, "updated_at": now}
     if change.replace_all:
         values |= {"extractor_name": change.extractor_name, "extractor_digest": change.extractor_digest}
+    if change.task is not None:
+        values["task"] = change.task
     if change.version is not None:
         values["last_version"] = _heads.c.last_version + 1
         if change.version.publish:
@@ -135,13 +135,16 @@ def _remove(connection: Connection, head: HeadRow, ids: Sequence[str]) -> list[e
     return list(found.values())
 
 
+def _relabelled(connection: Connection, head: HeadRow, change: Change) -> list[str]:
+    """The sha256 of the inputs whose labels the change replaces."""
+    found = [_find(connection, head, ids) for ids in embeddings.chunks(list(change.relabel))]
+    return [sha256 for keys in found for _, sha256 in keys.values()]
+
+
 def _relabel(connection: Connection, head: HeadRow, change: Change) -> None:
-    if not change.relabel:
-        return
-    for ids in embeddings.chunks(list(change.relabel)):
-        _find(connection, head, ids)
     rows = [{"head": head.id, "example": key, "to": label} for key, label in change.relabel.items()]
-    connection.execute(RELABEL, rows)
+    if rows:
+        connection.execute(RELABEL, rows)
 
 
 def _find(connection: Connection, head: HeadRow, ids: Sequence[str]) -> dict[str, embeddings.Key]:
@@ -159,15 +162,34 @@ def _find(connection: Connection, head: HeadRow, ids: Sequence[str]) -> dict[str
     return found
 
 
-def _refuse_duplicates(connection: Connection, head: HeadRow, change: Change) -> None:
-    if change.creates or change.replace_all:
-        return
-    existing: dict[str, str | None] = {}
-    for keys in embeddings.chunks([example.sha256 for example in change.add]):
-        rows = connection.execute(EXISTING, {"head": head.id, "keys": keys})
-        existing.update({row.sha256: row.id for row in rows})
-    if existing:
-        raise DuplicateExampleError(head.name, existing)
+def _refuse_duplicates(connection: Connection, head: HeadRow, change: Change, renamed: Sequence[str]) -> None:
+    """See to it that an input has one label in a single-label head, and each label once in any.
+
+    Raises
+    ------
+    DuplicateExampleError
+    """
+    there: dict[tuple[str, ...], str | None] = {}
+    twice: dict[str, str | None] = {}
+    for example_id, key, label in _touched(connection, head, change, renamed):
+        place = (key,) if head.task == SINGLE_LABEL else (key, label)
+        if place in there:
+            twice.setdefault(key, there[place])
+        there.setdefault(place, example_id)
+    if twice:
+        raise DuplicateExampleError(head.name, twice)
+
+
+def _touched(
+    connection: Connection, head: HeadRow, change: Change, renamed: Sequence[str]
+) -> Iterator[tuple[str | None, str, str]]:
+    """Id, input and label of all examples, as they will be, of the inputs that are added or relabelled."""
+    added = {example.sha256: None for example in change.add}
+    for keys in embeddings.chunks(list(added | dict.fromkeys(renamed))):
+        for row in connection.execute(EXISTING, {"head": head.id, "keys": keys}):
+            yield row.id, row.sha256, change.relabel.get(row.id, row.label)
+    for example in change.add:
+        yield None, example.sha256, example.label
 
 
 def _insert(

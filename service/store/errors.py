@@ -5,7 +5,7 @@
     ├── VersionNotFoundError       no such version of the head, or none is published
     ├── ExampleNotFoundError       no such example in the head
     ├── EmbeddingNotFoundError     an example was to be stored whose embedding is not there
-    ├── DuplicateExampleError      the head has an example with the same input already
+    ├── DuplicateExampleError      the head has the same input already, or the same label of it
     ├── RevisionConflictError      the head was changed, created or deleted in the meantime
     ├── InvalidTextError           a string that no database can hold: U+0000 or a lone surrogate
     ├── DatabaseUrlError           a URL that names no database that can be used

@@ -34,9 +34,9 @@ LIST = (
 )
 LIST_LABEL = LIST.where(_examples.c.label == bindparam("wanted"))
 ONE = select(*COLUMNS).where(_examples.c.head_id == bindparam("head"), _examples.c.id == bindparam("wanted"))
-HEAD = select(_heads.c.id, _heads.c.revision, _heads.c.extractor_name, _heads.c.extractor_digest).where(
-    _heads.c.id == bindparam("head")
-)
+HEAD = select(
+    _heads.c.id, _heads.c.revision, _heads.c.extractor_name, _heads.c.extractor_digest, _heads.c.task
+).where(_heads.c.id == bindparam("head"))
 SUPPORT_SET = (
     select(_examples.c.id, _examples.c.label, _examples.c.sha256)
     .where(_examples.c.head_id == bindparam("head"))
@@ -102,7 +102,7 @@ class Examples:
             raise HeadNotFoundError(head_id)
         ids, labels, keys = zip(*rows, strict=True) if rows else ((), (), ())
         return SupportSet(
-            head.id, head.revision, head.extractor_name, head.extractor_digest, ids, labels, keys
+            head.id, head.revision, head.extractor_name, head.extractor_digest, head.task, ids, labels, keys
         )
 
 

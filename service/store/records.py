@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 Item = TypeVar("Item")
 Cursor = TypeVar("Cursor")
+
+# Whether an input of a head has one label or any number of them.
+Task = Literal["single_label", "multi_label"]
+SINGLE_LABEL: Task = "single_label"
+MULTI_LABEL: Task = "multi_label"
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class HeadRow:
     name: str
     extractor_name: str
     extractor_digest: str
+    task: Task
     revision: int
     published_version: int | None
     last_version: int
@@ -82,7 +88,10 @@ class HeadSummary:
 
 @dataclass(frozen=True)
 class ExampleRow:
-    """One example. `seq` orders the examples and is the cursor of their list; `sha256` is its input's."""
+    """One label of one input.
+
+    `seq` orders the examples and is the cursor of their list; `sha256` is of the input's bytes.
+    """
 
     seq: int
     id: str
@@ -101,6 +110,7 @@ class SupportSet:
     revision: int
     extractor_name: str
     extractor_digest: str
+    task: Task
     ids: tuple[str, ...]
     labels: tuple[str, ...]
     keys: tuple[str, ...]

@@ -5,7 +5,8 @@ Every statement of the store is built from these. A change here needs a migratio
 - A head's id is never given twice, so that what workers remember under (head id, number) stays true.
 - An example refers to its embedding by a foreign key: no pruning and no race can take away
   the embedding of an example, because the database refuses it.
-- Nothing but keys is indexed by a text that a client chose, save the name of a head.
+- Nothing but keys is indexed by a text that a client chose, save the name of a head and the labels of an
+  input. A single-label head has one row for each input, which `commit` sees to.
 """
 
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ from sqlalchemy import (
 
 DIGEST_LENGTH = 64  # sha256 in hexadecimal
 ID_LENGTH = 32  # a UUID in hexadecimal
+TASK_LENGTH = 16
 
 metadata = MetaData(
     naming_convention={
@@ -72,6 +74,7 @@ heads = Table(
     Column("name", ClientText, nullable=False, unique=True),
     Column("extractor_name", Text, nullable=False),
     Column("extractor_digest", Digest, nullable=False),
+    Column("task", String(TASK_LENGTH), nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("published_version", Integer),
     Column("last_version", Integer, nullable=False),
@@ -104,7 +107,7 @@ examples = Table(
     Column("source_id", Text),
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
-    UniqueConstraint("head_id", "sha256"),
+    UniqueConstraint("head_id", "sha256", "label"),
     ForeignKeyConstraint(
         ["extractor_digest", "sha256"], ["embeddings.extractor_digest", "embeddings.sha256"]
     ),

@@ -17,6 +17,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from service.store import (
+    MULTI_LABEL,
+    SINGLE_LABEL,
     Change,
     DuplicateExampleError,
     ExampleNotFoundError,
@@ -99,6 +101,65 @@ def test_a_change_that_fails_half_way_leaves_nothing(store: Store) -> None:
         store.heads.commit(change("pets", 2, remove=["0" * 32], **now))
     assert store.heads.get("pets") == head
     assert not store.embeddings.get(DIGEST, [key(2)])
+
+
+def test_a_single_label_head_has_one_example_of_an_input_whoever_writes(store: Store) -> None:
+    head = store.heads.commit(change("pets", 1)).head
+    now = {"head_id": head.id, "expected_revision": head.revision}
+    with pytest.raises(DuplicateExampleError) as error:
+        store.heads.commit(change("pets", 1, label="dog", **now))
+    (there,) = store.examples.list("pets").items
+    assert error.value.existing == {key(1): there.id}
+    with pytest.raises(DuplicateExampleError):
+        store.heads.commit(change("pets", 2, 2, **now))
+    with pytest.raises(DuplicateExampleError):
+        store.heads.commit(change("twice", 2, 2))
+    with pytest.raises(DuplicateExampleError):
+        store.heads.commit(change("pets", 2, 2, replace_all=True, **now))
+    assert store.heads.get("pets") == head
+
+
+def test_a_multi_label_head_has_each_label_of_an_input_once(store: Store) -> None:
+    both = [NewExample(label, key(1), size_bytes=10) for label in ("cat", "indoor")]
+    head = store.heads.commit(change("tags", 1, task=MULTI_LABEL, add=both)).head
+    assert (head.task, store.heads.get("tags").task) == (MULTI_LABEL, MULTI_LABEL)
+    now = {"head_id": head.id, "expected_revision": head.revision}
+    ids = {row.label: row.id for row in store.examples.list("tags").items}
+    for refused in (
+        change("tags", 1, label="cat", **now),
+        change("tags", 1, 1, label="new", **now),
+        change("tags", relabel={ids["indoor"]: "cat"}, **now),
+        change("tags", 1, label="new", relabel={ids["cat"]: "new"}, **now),
+        change("twice", 1, 1, task=MULTI_LABEL),
+    ):
+        with pytest.raises(DuplicateExampleError):
+            store.heads.commit(refused)
+    assert store.heads.get("tags") == head
+    merged = change("tags", 1, label="new", remove=[ids["cat"]], relabel={ids["indoor"]: "cat"}, **now)
+    assert store.heads.commit(merged).head.task == MULTI_LABEL
+    assert store.heads.summary("tags").label_counts == {"cat": 1, "new": 1}
+    assert store.examples.support_set(head.id).task == MULTI_LABEL
+
+
+def test_the_task_changes_only_with_the_whole_support_set(store: Store) -> None:
+    head = store.heads.commit(change("pets", 1)).head
+    assert head.task == SINGLE_LABEL
+    now = {"head_id": head.id, "expected_revision": head.revision}
+    with pytest.raises(ValueError, match="task"):
+        change("pets", 2, task=MULTI_LABEL, **now)
+    replaced = store.heads.commit(change("pets", 1, replace_all=True, task=MULTI_LABEL, **now)).head
+    assert replaced.task == MULTI_LABEL
+
+
+def test_an_embedding_stays_as_long_as_one_label_of_its_input(store: Store) -> None:
+    both = [NewExample(label, key(1), size_bytes=10) for label in ("cat", "indoor")]
+    head = store.heads.commit(change("tags", 1, task=MULTI_LABEL, add=both)).head
+    first, second = (row.id for row in store.examples.list("tags").items)
+    now = {"head_id": head.id, "expected_revision": head.revision}
+    head = store.heads.commit(change("tags", remove=[first], **now)).head
+    assert store.embeddings.get(DIGEST, [key(1)])
+    store.heads.commit(change("tags", remove=[second], head_id=head.id, expected_revision=head.revision))
+    assert not store.embeddings.get(DIGEST, [key(1)])
 
 
 def test_versions_roll_back_and_are_never_numbered_twice(store: Store) -> None:

@@ -28,6 +28,7 @@ def create_heads() -> None:
         sa.Column("name", ClientText, nullable=False),
         sa.Column("extractor_name", sa.Text(), nullable=False),
         sa.Column("extractor_digest", Digest, nullable=False),
+        sa.Column("task", sa.String(16), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("published_version", sa.Integer()),
         sa.Column("last_version", sa.Integer(), nullable=False),
@@ -66,7 +67,7 @@ def create_examples() -> None:
         sa.Column("created_at", Time, nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_examples"),
         sa.UniqueConstraint("id", name="uq_examples_id"),
-        sa.UniqueConstraint("head_id", "sha256", name="uq_examples_head_id_sha256"),
+        sa.UniqueConstraint("head_id", "sha256", "label", name="uq_examples_head_id_sha256_label"),
         sa.ForeignKeyConstraint(["head_id"], ["heads.id"], name="fk_examples_heads", ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
             ["extractor_digest", "sha256"],
