@@ -14,22 +14,19 @@ import numpy.typing as npt
 from service.embedder import Embedded, Embedder
 from service.errors import ApiError, ItemError, batch_error, status_of
 from service.ingest import Batch, Input
-from service.store import NewExample
-
-
-@dataclass(frozen=True)
-class Member:
-    """One example of a support set to be: stored under `id`, or `new`."""
-
-    key: str
-    label: str
-    id: str | None = None
-    new: NewExample | None = None
+from service.store import SINGLE_LABEL, NewExample, Task
+from service.support import Member, clash, label_conflict
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of the inputs of one request."""
+    """What became of the inputs of one request.
+
+    Attributes
+    ----------
+    total, added, duplicates : examples: each label of an input is one.
+    embedded, cached : inputs.
+    """
 
     total: int
     added: int = 0
@@ -89,7 +86,7 @@ class Intake:
         """The embeddings of the usable inputs, shape (len(inputs), dim)."""
         return np.stack([self.embedded.vectors[key] for key in self.keys])
 
-    def join(self, members: Sequence[Member]) -> tuple[list[Member], Counts]:
+    def join(self, members: Sequence[Member], task: Task) -> tuple[list[Member], Counts]:
         """Add the inputs to the members of a support set.
 
         The same bytes under the same label are there once.
@@ -97,25 +94,27 @@ class Intake:
         Raises
         ------
         ApiError
-            The same bytes are there, or in this batch, under another label.
+            409: the same bytes are there, or in this batch, under a label that does not go with this one.
+            422: an input has several labels, and the head is a single-label head.
         """
-        by_key = {member.key: member for member in members}
+        there: dict[str, dict[str, Member]] = {}
+        for member in members:
+            there.setdefault(member.key, {})[member.label] = member
         joined = list(members)
         for item, key in zip(self.inputs, self.keys, strict=True):
-            label = item.labels[0]
-            there = by_key.get(key)
-            if there is None:
-                example = NewExample(label, key, size_bytes=len(item.data), source_id=item.id)
-                by_key[key] = Member(key, label, new=example)
-                joined.append(by_key[key])
-            elif there.label != label:
-                raise _label_conflict(item, there)
+            if task == SINGLE_LABEL and len(item.labels) > 1:
+                raise _several_labels(item)
+            beside = there.setdefault(key, {})
+            for label in item.labels:
+                if label not in beside:
+                    beside[label] = _new_member(item, key, label, beside, task)
+                    joined.append(beside[label])
         added = len(joined) - len(members)
-        embedded = sum(key in self.embedded.computed for key in self.keys)
+        embedded = len(self.embedded.computed.keys() & set(self.keys))
         counts = Counts(
             total=len(joined),
             added=added,
-            duplicates=len(self.inputs) - added,
+            duplicates=sum(len(item.labels) for item in self.inputs) - added,
             embedded=embedded,
             cached=len(self.inputs) - embedded,
             rejected=self.rejected,
@@ -142,12 +141,14 @@ def _rejected(batch: Batch, embedded: Embedded) -> tuple[ItemError, ...]:
     return tuple(sorted([*batch.rejected, *found], key=lambda item: item.index))
 
 
-def _label_conflict(item: Input, there: Member) -> ApiError:
-    where = f"already example {there.id}" if there.id else "also given in this request"
-    return ApiError(
-        409,
-        "label_conflict",
-        f"input {item.index} is {where} under label {there.label!r}, not {item.label!r}",
-        param=f"inputs[{item.index}]",
-        details={"existing": {"id": there.id, "label": there.label}},
-    )
+def _new_member(item: Input, key: str, label: str, beside: Mapping[str, Member], task: Task) -> Member:
+    other = clash(beside, label, task)
+    if other is not None:
+        raise label_conflict(f"input {item.index}", label, other, f"inputs[{item.index}]")
+    example = NewExample(label, key, size_bytes=len(item.data), source_id=item.id)
+    return Member(key, label, new=example)
+
+
+def _several_labels(item: Input) -> ApiError:
+    message = f"input {item.index} has {len(item.labels)} labels, and an input of a single-label head has one"
+    return ApiError(422, "too_many_labels", message, param=f"inputs[{item.index}].labels")

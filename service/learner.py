@@ -14,17 +14,20 @@ from service import metrics
 from service.embedder import Embedder, Embedders
 from service.errors import ApiError
 from service.ingest import Batch
-from service.intake import Counts, Intake, Member
+from service.intake import Counts, Intake
+from service.plan import Plan
 from service.store import (
+    SINGLE_LABEL,
     Change,
-    ExampleNotFoundError,
     HeadNotFoundError,
     HeadRow,
     NewExample,
     NewVersion,
     RevisionConflictError,
     Store,
+    Task,
 )
+from service.support import Member, arranged, class_names, of_classes
 from training.heads import FitOptions, Head, fit_head, save_head
 
 # A writer that loses this often against others gives up with a 409 and leaves the retry to its caller.
@@ -38,6 +41,10 @@ class TrainOptions:
     fit: FitOptions = FitOptions()
     classes: tuple[str, ...] | None = None
     publish: bool = True
+
+    def of_task(self, task: Task) -> "TrainOptions":
+        """The options for a head of this task."""
+        return replace(self, fit=replace(self.fit, task=task))
 
     def as_dict(self) -> dict[str, object]:
         return {**self.fit.as_dict(), "classes": None if self.classes is None else list(self.classes)}
@@ -56,20 +63,6 @@ class Taught:
     timings_ms: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A change to commit, the support set after it, what to say of it, and the head as it was read."""
-
-    change: Change
-    members: Sequence[Member]
-    counts: Counts
-    head: HeadRow | None
-
-    @property
-    def parent_version(self) -> int | None:
-        return None if self.head is None else self.head.published_version
-
-
 class Learner:
     """Creates, changes and trains heads."""
 
@@ -78,12 +71,19 @@ class Learner:
         self._embedders = embedders
 
     def replace(
-        self, name: str, batch: Batch, *, extractor: str | None, train: TrainOptions | None, skip_bad: bool
+        self,
+        name: str,
+        batch: Batch,
+        *,
+        extractor: str | None,
+        task: Task = SINGLE_LABEL,
+        train: TrainOptions | None,
+        skip_bad: bool,
     ) -> Taught:
         """Create a head from a batch of examples, or give an existing head this support set instead."""
         embedder = self._embedders.named(extractor)
         intake = Intake.of(batch, embedder, skip_bad=skip_bad)
-        members, counts = intake.join(())
+        members, counts = intake.join((), task)
 
         def plan() -> Plan:
             current = self._find(name)
@@ -94,10 +94,11 @@ class Learner:
                 head_id=None if current is None else current.id,
                 expected_revision=None if current is None else current.revision,
                 replace_all=True,
+                task=task,
                 add=_new_examples(members),
                 embeddings=intake.vectors_of(members),
             )
-            return Plan(change, members, counts, current)
+            return Plan(change, members, counts, current, task)
 
         return self._carry_out(plan, embedder, train, intake)
 
@@ -108,7 +109,7 @@ class Learner:
 
         def plan() -> Plan:
             current = self._current(name, embedder)
-            members, counts = intake.join(current.members)
+            members, counts = intake.join(current.members, current.task)
             change = replace(
                 current.change, add=_new_examples(members), embeddings=intake.vectors_of(members)
             )
@@ -118,21 +119,15 @@ class Learner:
 
     def remove(self, name: str, example_id: str, *, train: TrainOptions | None) -> Taught:
         """Remove one example."""
-
-        def edit(plan: Plan) -> Plan:
-            rest = [member for member in plan.members if member.id != example_id]
-            return replace(plan, change=replace(plan.change, remove=(example_id,)), members=rest)
-
-        return self._edit(name, example_id, edit, train)
+        return self._edit(name, lambda plan: plan.without([plan.example(example_id)]), train)
 
     def relabel(self, name: str, example_id: str, label: str, *, train: TrainOptions | None) -> Taught:
-        """Give one example another label."""
+        """Give one example another label, which its input must not have yet."""
 
         def edit(plan: Plan) -> Plan:
-            renamed = [replace(m, label=label) if m.id == example_id else m for m in plan.members]
-            return replace(plan, change=replace(plan.change, relabel={example_id: label}), members=renamed)
+            return plan.relabelled([plan.example(example_id)], label, merge=False)
 
-        return self._edit(name, example_id, edit, train)
+        return self._edit(name, edit, train)
 
     def train(self, name: str, train: TrainOptions) -> Taught:
         """A new version from the support set as it is."""
@@ -140,19 +135,10 @@ class Learner:
 
         return self._carry_out(lambda: self._current(name, embedder), embedder, train, None)
 
-    def _edit(
-        self, name: str, example_id: str, edit: Callable[[Plan], Plan], train: TrainOptions | None
-    ) -> Taught:
+    def _edit(self, name: str, edit: Callable[[Plan], Plan], train: TrainOptions | None) -> Taught:
         embedder = self._embedder_of(name)
 
-        def plan() -> Plan:
-            current = self._current(name, embedder)
-            if all(member.id != example_id for member in current.members):
-                raise ExampleNotFoundError(name, [example_id])
-            edited = edit(current)
-            return replace(edited, counts=Counts(total=len(edited.members), cached=len(edited.members)))
-
-        return self._carry_out(plan, embedder, train, None)
+        return self._carry_out(lambda: edit(self._current(name, embedder)), embedder, train, None)
 
     def _find(self, name: str) -> HeadRow | None:
         try:
@@ -166,9 +152,9 @@ class Learner:
     def _current(self, name: str, embedder: Embedder) -> Plan:
         """The head's support set as it is, and an empty change that fails once it is another."""
         head = self._store.heads.get(name)
-        if head.extractor_digest != embedder.extractor.digest:
-            raise RevisionConflictError(f"head {name!r} has moved to another extractor")
         support = self._store.examples.support_set(head.id)
+        if support.extractor_digest != embedder.extractor.digest:
+            raise RevisionConflictError(f"head {name!r} has moved to another extractor")
         members = [
             Member(key, label, id=example_id)
             for example_id, key, label in zip(support.ids, support.keys, support.labels, strict=True)
@@ -181,7 +167,7 @@ class Learner:
             expected_revision=support.revision,
         )
         counts = Counts(total=len(members), cached=len(members))
-        return Plan(change, members, counts, head)
+        return Plan(change, members, counts, head, support.task)
 
     def _carry_out(
         self,
@@ -210,6 +196,7 @@ class Learner:
         start: float,
     ) -> Taught:
         fit_start = time.perf_counter()
+        train = None if train is None else train.of_task(plan.task)
         head = None if train is None else self._fit(plan, embedder, train, intake)
         fit_end = time.perf_counter()
         change = plan.change
@@ -227,7 +214,7 @@ class Learner:
         }
         return Taught(
             head=committed.head,
-            classes=_labels(plan.members) if head is None else head.classes,
+            classes=class_names(plan.members) if head is None else head.classes,
             counts=plan.counts,
             example_ids=committed.example_ids,
             version=committed.version,
@@ -236,18 +223,18 @@ class Learner:
         )
 
     def _fit(self, plan: Plan, embedder: Embedder, train: TrainOptions, intake: Intake | None) -> Head:
-        chosen = _of_classes(plan.members, train.classes)
+        keys, labels = arranged(of_classes(plan.members, train.classes), plan.task)
         vectors = dict(intake.embedded.vectors) if intake else {}
-        vectors.update(embedder.cached([m.key for m in chosen if m.key not in vectors]))
-        if any(member.key not in vectors for member in chosen):
+        vectors.update(embedder.cached([key for key in keys if key not in vectors]))
+        if any(key not in vectors for key in keys):
             raise RevisionConflictError("an example was removed while its embedding was read")
-        matrix = np.empty((len(chosen), embedder.extractor.dim), np.float32)
-        for row, member in enumerate(chosen):
-            matrix[row] = vectors[member.key]
+        matrix = np.empty((len(keys), embedder.extractor.dim), np.float32)
+        for row, key in enumerate(keys):
+            matrix[row] = vectors[key]
         with metrics.stage("fit"):
             return fit_head(
                 matrix,
-                [member.label for member in chosen],
+                labels,
                 extractor_digest=embedder.extractor.digest,
                 options=train.fit,
                 parent_version=plan.parent_version,
@@ -257,7 +244,7 @@ class Learner:
 def _unchanged(plan: Plan, head: HeadRow, intake: Intake) -> Taught:
     return Taught(
         head=head,
-        classes=_labels(plan.members),
+        classes=class_names(plan.members),
         counts=plan.counts,
         example_ids=(),
         version=None,
@@ -266,21 +253,8 @@ def _unchanged(plan: Plan, head: HeadRow, intake: Intake) -> Taught:
     )
 
 
-def _labels(members: Sequence[Member]) -> tuple[str, ...]:
-    return tuple(sorted({member.label for member in members}))
-
-
 def _new_examples(members: Sequence[Member]) -> tuple[NewExample, ...]:
     return tuple(member.new for member in members if member.new)
-
-
-def _of_classes(members: Sequence[Member], classes: Sequence[str] | None) -> Sequence[Member]:
-    if classes is None:
-        return members
-    unknown = sorted(set(classes) - {member.label for member in members})
-    if unknown:
-        raise ApiError(422, "unknown_class", f"no example has the label {unknown[0]!r}", param="classes")
-    return [member for member in members if member.label in classes]
 
 
 def _new_version(head: Head, train: TrainOptions) -> NewVersion:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.store import SINGLE_LABEL, Task
+
 MAX_PAGE = 1000
 MAX_LABEL = 256
 
@@ -88,6 +90,11 @@ class SupportParameters(TrainParameters):
 class CreateParameters(SupportParameters):
     """How a head is created."""
 
+    task: Annotated[
+        Task,
+        Field(description="Whether an input has one label or any number of them.", examples=["multi_label"]),
+    ] = SINGLE_LABEL
+
     extractor: Annotated[
         str | None, Field(max_length=128, description="Name of a loaded extractor; left out: the default.")
     ] = None
@@ -133,7 +140,12 @@ class TrainRequest(TrainParameters):
 
     classes: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]] | None,
-        Field(min_length=1, max_length=100_000, description="Labels that take part; left out: all."),
+        Field(
+            min_length=1,
+            max_length=100_000,
+            description="Classes that take part; negatives always do. Left out: all.",
+            examples=[["cat", "dog"]],
+        ),
     ] = None
 
 
@@ -142,7 +154,7 @@ class RelabelRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    label: Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]
+    label: Annotated[str, Field(min_length=1, max_length=MAX_LABEL, examples=["dog"])]
 
 
 class ItemProblem(BaseModel):
@@ -213,9 +225,11 @@ class EmbeddingAnswer(BaseModel):
 
 
 class ExampleCounts(BaseModel):
-    total: Annotated[int, Field(description="Examples of the support set now.")]
-    added: int
-    duplicates: Annotated[int, Field(description="Inputs that were there already under the same label.")]
+    total: Annotated[
+        int, Field(description="Examples of the support set now; each label of an input is one.")
+    ]
+    added: Annotated[int, Field(description="Examples that were not there before.")]
+    duplicates: Annotated[int, Field(description="Those that were there already under the same label.")]
     embedded: Annotated[int, Field(description="Inputs that the extractor had to embed.")]
     cached: Annotated[int, Field(description="Inputs whose embedding was cached.")]
     rejected: list[ItemProblem]
@@ -233,6 +247,7 @@ class TaughtAnswer(BaseModel):
     head: Annotated[str, Field(examples=["pets"])]
     version: Annotated[int | None, Field(description="The new version; null if none was trained.")]
     published: Annotated[bool, Field(description="Whether that version is served now.")]
+    task: Task
     classes: list[str]
     extractor: ExtractorRef
     examples: ExampleCounts
@@ -248,11 +263,13 @@ class ClassCount(BaseModel):
 
 class HeadSummary(BaseModel):
     head: str
+    task: Task
     extractor: ExtractorRef
     published_version: int | None
     last_version: int | None
     classes: list[ClassCount]
-    examples: int
+    negatives: Annotated[int, Field(description="Examples of none of the classes (label `__none__`).")]
+    examples: Annotated[int, Field(description="All examples; each label of an input is one.")]
     created_at: str
     updated_at: str
 

@@ -43,7 +43,7 @@ async def add_examples(
     """Add labelled examples and train a new version.
 
     Answers 200 if every example is there already under the same label: nothing changes, nothing is trained.
-    Under another label it is a conflict.
+    Under another label it is a conflict in a single-label head, and a further label in a multi-label head.
     """
     batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
     parameters = with_body(query, batch.options)
@@ -85,7 +85,7 @@ async def get_example(engine: EngineOf, name: HeadName, example_id: ExampleId) -
 async def relabel_example(
     request: Request, engine: EngineOf, name: HeadName, example_id: ExampleId, train: Train = True
 ) -> Response:
-    """Give one example another label and train a new version."""
+    """Give one example another label, which its input must not have yet, and train a new version."""
     body = await read_model(request, RelabelRequest)
     label = validate_label(body.label, "label")
     options = train_options(TrainParameters()) if train else None

@@ -23,7 +23,7 @@ from service.schemas import (
     TrainRequest,
 )
 from service.store import HeadRow, HeadSummary
-from training.heads import FitOptions
+from training.heads import NEGATIVE_LABEL, FitOptions
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
 
@@ -40,7 +40,9 @@ async def put_head(
 ) -> Response:
     """Create a head from labelled examples, or replace the examples of an existing one.
 
-    Trains and publishes a version at once. A replaced head keeps its earlier versions.
+    Trains and publishes a version at once. A replaced head keeps its earlier versions. In a multi-label head
+    (`task=multi_label`) an input may have several labels: post it under each, or in JSON with `labels`. The
+    label `__none__` is for inputs of none of the classes.
     """
     batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
     parameters = with_body(query, batch.options)
@@ -49,6 +51,7 @@ async def put_head(
         name,
         batch,
         extractor=parameters.extractor,
+        task=parameters.task,
         train=train_options(parameters) if parameters.train else None,
         skip_bad=parameters.on_error == "skip",
     )
@@ -111,6 +114,7 @@ def render_taught(taught: Taught) -> dict[str, Any]:
         "head": taught.head.name,
         "version": taught.version,
         "published": taught.version is not None and taught.version == taught.head.published_version,
+        "task": taught.head.task,
         "classes": list(taught.classes),
         "extractor": _extractor(taught.head),
         "examples": {
@@ -132,10 +136,16 @@ def summarise(row: HeadSummary) -> dict[str, Any]:
     head = row.head
     return {
         "head": head.name,
+        "task": head.task,
         "extractor": _extractor(head),
         "published_version": head.published_version,
         "last_version": head.last_version or None,
-        "classes": [{"label": label, "examples": count} for label, count in row.label_counts.items()],
+        "classes": [
+            {"label": label, "examples": count}
+            for label, count in row.label_counts.items()
+            if label != NEGATIVE_LABEL
+        ],
+        "negatives": row.label_counts.get(NEGATIVE_LABEL, 0),
         "examples": sum(row.label_counts.values()),
         "created_at": head.created_at.isoformat(),
         "updated_at": head.updated_at.isoformat(),

@@ -1,0 +1,181 @@
+"""Heads whose inputs have several labels, negatives, and what one input may not have at once."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service import learner
+from service.engine import Engine
+from service.errors import ApiError
+from service.ingest import Batch, Input
+from service.learner import Taught, TrainOptions
+from service.store import MULTI_LABEL, SINGLE_LABEL, Task
+from tests.service.conftest import batch
+from tests.service.images import png
+from training.heads import NEGATIVE_LABEL
+
+TRAIN = TrainOptions()
+TAGS = (("cat", 1), ("indoor", 1), ("dog", 201), ("indoor", 201), ("cat", 2), ("dog", 202))
+
+
+def labelled(*pairs: tuple[str, int]) -> Batch:
+    return batch(*((label, png(number)) for label, number in pairs))
+
+
+def create(
+    engine: Engine, *pairs: tuple[str, int], task: Task = MULTI_LABEL, train: TrainOptions | None = TRAIN
+) -> Taught:
+    return engine.learner.replace(
+        "tags", labelled(*pairs), extractor=None, task=task, train=train, skip_bad=False
+    )
+
+
+def add(engine: Engine, *pairs: tuple[str, int], train: TrainOptions | None = None) -> Taught:
+    return engine.learner.add("tags", labelled(*pairs), train=train, skip_bad=False)
+
+
+def rows(engine: Engine) -> list[tuple[str, str]]:
+    return [(row.label, row.sha256) for row in engine.store.examples.list("tags").items]
+
+
+def id_of(engine: Engine, label: str, place: int = 0) -> str:
+    return engine.store.examples.list("tags", label=label).items[place].id
+
+
+def refused(call: Any, *arguments: Any, **options: Any) -> ApiError:
+    with pytest.raises(ApiError) as error:
+        call(*arguments, **options)
+    return error.value
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, Sequence[Any], str]]:
+    """What is given to the fit: the embeddings, the labels and the task of each."""
+    calls: list[tuple[np.ndarray, Sequence[Any], str]] = []
+    fit_head = learner.fit_head
+
+    def spy(embeddings: np.ndarray, labels: Sequence[Any], **options: Any) -> object:
+        calls.append((embeddings, labels, options["options"].task))
+        return fit_head(embeddings, labels, **options)
+
+    monkeypatch.setattr(learner, "fit_head", spy)
+    return calls
+
+
+def test_the_labels_of_an_input_are_fitted_together(engine: Engine, fitted: list) -> None:
+    taught = create(engine, *TAGS, (NEGATIVE_LABEL, 100))
+    (embeddings, labels, task), *_ = fitted
+    assert (task, taught.head.task, taught.classes) == (MULTI_LABEL, MULTI_LABEL, ("cat", "dog", "indoor"))
+    assert labels == [("cat", "indoor"), ("dog", "indoor"), ("cat",), ("dog",), ()]
+    assert embeddings.shape[0] == 5
+    assert (taught.counts.total, taught.counts.added, taught.counts.embedded) == (7, 7, 5)
+    version = engine.store.versions.get("tags", 1)
+    assert (version.options["task"], version.classes) == (MULTI_LABEL, ("cat", "dog", "indoor"))
+
+
+def test_another_label_of_the_same_input_is_added_and_the_same_is_not(engine: Engine) -> None:
+    create(engine, *TAGS)
+    again = add(engine, ("cat", 1), ("indoor", 1))
+    assert (again.counts.added, again.counts.duplicates, again.example_ids) == (0, 2, ())
+    more = add(engine, ("cat", 1), ("sunny", 1))
+    assert (more.counts.added, more.counts.duplicates, len(more.example_ids)) == (1, 1, 1)
+    several = Batch((Input(0, png(1), ("sunny", "old", "new"), None),), (), 1)
+    taught = engine.learner.add("tags", several, train=None, skip_bad=False)
+    assert (taught.counts.added, taught.counts.duplicates, taught.counts.total) == (2, 1, 9)
+    assert len(set(rows(engine))) == len(rows(engine)) == 9
+
+
+def test_a_single_label_head_refuses_a_second_label_in_every_form(engine: Engine) -> None:
+    create(engine, ("cat", 1), ("dog", 201), task=SINGLE_LABEL)
+    before = rows(engine)
+    error = refused(add, engine, ("dog", 1))
+    assert (error.status, error.code) == (409, "label_conflict")
+    assert error.details["existing"] == {"id": id_of(engine, "cat"), "label": "cat"}
+    several = Batch((Input(0, png(3), ("cat", "dog"), None),), (), 1)
+    error = refused(engine.learner.add, "tags", several, train=None, skip_bad=False)
+    assert (error.status, error.code, error.param) == (422, "too_many_labels", "inputs[0].labels")
+    error = refused(create, engine, ("cat", 1), ("dog", 1), task=SINGLE_LABEL)
+    assert (error.status, error.details["existing"]) == (409, {"id": None, "label": "cat"})
+    assert rows(engine) == before
+
+
+@pytest.mark.parametrize("task", [SINGLE_LABEL, MULTI_LABEL])
+def test_a_negative_has_no_other_label(engine: Engine, task: Task) -> None:
+    create(engine, ("cat", 1), ("dog", 201), (NEGATIVE_LABEL, 100), task=task)
+    before = rows(engine)
+    for pairs in (
+        [("cat", 100)],
+        [(NEGATIVE_LABEL, 1)],
+        [(NEGATIVE_LABEL, 3), ("cat", 3)],
+        [("cat", 3), (NEGATIVE_LABEL, 3)],
+    ):
+        error = refused(add, engine, *pairs)
+        assert (error.status, error.code) == (409, "label_conflict")
+    assert add(engine, (NEGATIVE_LABEL, 100)).counts.duplicates == 1
+    assert rows(engine) == before
+
+
+def test_negatives_are_fitted_and_are_no_class(engine: Engine, fitted: list) -> None:
+    pairs = (("cat", 1), ("cat", 2), ("dog", 201), ("dog", 202), ("cow", 60), (NEGATIVE_LABEL, 100))
+    assert create(engine, *pairs, task=SINGLE_LABEL).classes == ("cat", "cow", "dog")
+    assert fitted[-1][1:] == (["cat", "cat", "dog", "dog", "cow", NEGATIVE_LABEL], SINGLE_LABEL)
+    taught = engine.learner.train("tags", TrainOptions(classes=("cat", "dog")))
+    assert fitted[-1][1] == ["cat", "cat", "dog", "dog", NEGATIVE_LABEL]
+    assert taught.classes == ("cat", "dog")
+    assert add(engine, ("ant", 30)).classes == ("ant", "cat", "cow", "dog")
+    error = refused(engine.learner.train, "tags", TrainOptions(classes=("cat", NEGATIVE_LABEL)))
+    assert (error.status, error.code) == (422, "unknown_class")
+
+
+def test_some_classes_of_a_multi_label_head_take_their_inputs_and_the_negatives(
+    engine: Engine, fitted: list
+) -> None:
+    create(engine, *TAGS, (NEGATIVE_LABEL, 100), train=None)
+    engine.learner.train("tags", TrainOptions(classes=("cat", "indoor")))
+    assert fitted[-1][1] == [("cat", "indoor"), ("indoor",), ("cat",), ()]
+
+
+def test_relabelling_does_not_make_a_label_twice(engine: Engine) -> None:
+    create(engine, *TAGS, (NEGATIVE_LABEL, 100))
+    before = rows(engine)
+    error = refused(engine.learner.relabel, "tags", id_of(engine, "indoor"), "cat", train=TRAIN)
+    assert (error.status, error.code) == (409, "label_conflict")
+    assert error.details["existing"] == {"id": id_of(engine, "cat"), "label": "cat"}
+    error = refused(engine.learner.relabel, "tags", id_of(engine, "cat"), NEGATIVE_LABEL, train=TRAIN)
+    assert (error.status, error.code) == (409, "label_conflict")
+    assert rows(engine) == before
+    engine.learner.relabel("tags", id_of(engine, "indoor"), "outdoor", train=TRAIN)
+    engine.learner.relabel("tags", id_of(engine, NEGATIVE_LABEL), "cat", train=TRAIN)
+    labels = [label for label, _ in rows(engine)]
+    assert labels == ["cat", "outdoor", "dog", "indoor", "cat", "dog", "cat"]
+
+
+def test_replacing_a_head_may_change_its_task(engine: Engine) -> None:
+    create(engine, ("cat", 1), ("dog", 201), task=SINGLE_LABEL)
+    create(engine, *TAGS)
+    assert engine.store.heads.get("tags").task == MULTI_LABEL
+    error = refused(create, engine, *TAGS, task=SINGLE_LABEL)
+    assert error.code == "label_conflict"
+    create(engine, ("cat", 1), ("dog", 201), task=SINGLE_LABEL)
+    assert engine.store.heads.get("tags").task == SINGLE_LABEL
+
+
+@pytest.mark.parametrize(("task", "kept"), [(SINGLE_LABEL, 1), (MULTI_LABEL, 4)])
+def test_labels_of_one_input_from_many_threads(engine: Engine, task: Task, kept: int) -> None:
+    """The rule of the task holds whoever comes first: each adds another label of one input."""
+    create(engine, ("cat", 1), ("dog", 201), task=task, train=None)
+
+    def label(name: str) -> str:
+        try:
+            add(engine, (name, 100))
+        except ApiError as error:
+            return error.code
+        return "added"
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(label, ("a", "b", "c", "d")))
+    assert sorted(found) == sorted(["added"] * kept + ["label_conflict"] * (4 - kept))
+    assert len(rows(engine)) == 2 + kept
