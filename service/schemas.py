@@ -335,7 +335,22 @@ class PredictionItem(BaseModel):
     probability: float
     unknown: Annotated[bool, Field(description="Whether the input is unlike every class of the head.")]
     typicality: Annotated[float, Field(description="Share of in-class inputs at least as unusual as this.")]
-    probabilities: list[ClassProbability]
+    probabilities: Annotated[
+        list[ClassProbability],
+        Field(description="Of the most probable classes; independent of each other in a multi-label head."),
+    ]
+    labels: Annotated[
+        list[str] | None,
+        Field(
+            description="Only of a multi-label head: the classes with a probability of at least 0.5, most"
+            " probable first; maybe none.",
+            examples=[["cat", "indoor"]],
+        ),
+    ] = None
+    none_probability: Annotated[
+        float | None,
+        Field(description="Only of a head that learned negatives: probability of none of the classes."),
+    ] = None
 
 
 class PredictAnswer(BaseModel):

@@ -12,6 +12,10 @@ from service.openapi import INPUT_STATUSES, errors, inputs_body
 from service.predictor import Predicted
 from service.routes.common import EngineOf, off_loop, with_body
 from service.schemas import HeadName, PredictAnswer, PredictParameters
+from service.store import MULTI_LABEL
+from training.heads import Prediction
+
+LABEL_PROBABILITY = 0.5  # from which an input of a multi-label head is said to have a label
 
 router = APIRouter(prefix="/v1/heads", tags=["predictions"])
 
@@ -25,7 +29,11 @@ router = APIRouter(prefix="/v1/heads", tags=["predictions"])
 async def predict(
     request: Request, engine: EngineOf, name: HeadName, query: Annotated[PredictParameters, Query()]
 ) -> Response:
-    """Predict inputs with the published version of a head, or with one named by `version`."""
+    """Predict inputs with the published version of a head, or with one named by `version`.
+
+    With a multi-label head the probabilities are independent, and `labels` are those of at least 0.5. With a
+    head that learned negatives, `none_probability` is that of none of the classes.
+    """
     batch = await read_batch(request, engine.settings, labelled=False)
     parameters = with_body(query, batch.options)
     predicted = await off_loop(
@@ -36,10 +44,10 @@ async def predict(
         threshold=parameters.threshold,
         skip_bad=parameters.on_error == "skip",
     )
-    return answer(_render(name, predicted, parameters.top_k))
+    return answer(render(name, predicted, parameters.top_k))
 
 
-def _render(name: str, predicted: Predicted, top_k: int) -> dict[str, Any]:
+def render(name: str, predicted: Predicted, top_k: int) -> dict[str, Any]:
     return {
         "head": name,
         "version": predicted.version,
@@ -64,4 +72,19 @@ def _prediction(predicted: Predicted, row: int, top_k: int) -> dict[str, Any]:
         "probabilities": [
             {"label": classes[column], "probability": float(probabilities[column])} for column in ranked
         ],
+        **_beside(predicted.prediction, row),
     }
+
+
+def _beside(prediction: Prediction, row: int) -> dict[str, Any]:
+    """What only the predictions of some heads have."""
+    fields: dict[str, Any] = {}
+    if prediction.task == MULTI_LABEL:
+        probabilities = prediction.probabilities[row]
+        ranked = np.argsort(-probabilities, kind="stable")
+        fields["labels"] = [
+            prediction.classes[column] for column in ranked if probabilities[column] >= LABEL_PROBABILITY
+        ]
+    if prediction.negative is not None:
+        fields["none_probability"] = float(prediction.negative[row])
+    return fields

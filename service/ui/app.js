@@ -239,11 +239,19 @@ function showPredictions(files, { head, version, predictions, rejected }) {
   if (rejected.length) showError($("try-error"), { message: "Not every image could be used.", items: rejected });
 }
 
-function predictionCard({ id, label, probability, probabilities, typicality, unknown }, file) {
+/** What is said of an image: its class; of a multi-label head, which gives `labels`, all of its classes. */
+function verdict({ label, labels, unknown }) {
+  if (unknown) return "Unknown";
+  if (!labels) return label;
+  return labels.length ? listed(labels) : "No class";
+}
+
+function predictionCard(item, file) {
+  const { id, label, labels, probability, probabilities, typicality, unknown } = item;
   const card = stamp("prediction", {
     ".file": id,
-    ".verdict": unknown ? "Unknown" : label,
-    ".sure": unknown ? "" : likelihood(probability),
+    ".verdict": verdict(item),
+    ".sure": unknown || labels ? "" : likelihood(probability),
     ".note": unknown ? `Unlike every class of this head. The nearest is ${label}.` : "",
     ".typicality": `Typicality ${typicality.toFixed(2)}`,
   });

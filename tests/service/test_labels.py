@@ -12,6 +12,7 @@ from service.engine import Engine
 from service.errors import ApiError
 from service.ingest import Batch, Input
 from service.learner import Taught, TrainOptions
+from service.routes.predictions import render
 from service.store import MULTI_LABEL, SINGLE_LABEL, Task
 from tests.service.conftest import batch
 from tests.service.images import png
@@ -179,3 +180,35 @@ def test_labels_of_one_input_from_many_threads(engine: Engine, task: Task, kept:
         found = list(pool.map(label, ("a", "b", "c", "d")))
     assert sorted(found) == sorted(["added"] * kept + ["label_conflict"] * (4 - kept))
     assert len(rows(engine)) == 2 + kept
+
+
+def predict(engine: Engine, *numbers: int, top_k: int = 10) -> list[dict[str, Any]]:
+    predicted = engine.predictor.predict(
+        "tags",
+        labelled(*(("", number) for number in numbers)),
+        version=None,
+        threshold=None,
+        skip_bad=False,
+    )
+    return render("tags", predicted, top_k)["predictions"]
+
+
+def test_a_multi_label_prediction_names_the_labels_that_are_more_likely_than_not(engine: Engine) -> None:
+    create(engine, *TAGS)
+    for item in predict(engine, 1, 2, 201, 150):
+        likely = [row["label"] for row in item["probabilities"] if row["probability"] >= 0.5]
+        assert item["labels"] == likely
+        assert item["label"] == item["probabilities"][0]["label"]
+        assert "none_probability" not in item
+    (item,) = predict(engine, 1, top_k=1)
+    assert len(item["probabilities"]) == 1
+    assert item["labels"] == predict(engine, 1)[0]["labels"]
+
+
+def test_a_head_with_negatives_says_how_likely_none_of_its_classes_is(engine: Engine) -> None:
+    pairs = [("cat", 1), ("cat", 2), ("dog", 201), ("dog", 202)]
+    create(engine, *pairs, (NEGATIVE_LABEL, 100), (NEGATIVE_LABEL, 101), task=SINGLE_LABEL)
+    for item in predict(engine, 1, 201, 102):
+        assert 0 <= item["none_probability"] <= 1
+        assert {row["label"] for row in item["probabilities"]} == {"cat", "dog"}
+        assert "labels" not in item
