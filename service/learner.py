@@ -129,6 +129,18 @@ class Learner:
 
         return self._edit(name, edit, train)
 
+    def remove_label(self, name: str, label: str, *, train: TrainOptions | None) -> Taught:
+        """Remove every example of a label."""
+        return self._edit(name, lambda plan: plan.without(plan.labelled(label)), train)
+
+    def rename_label(self, name: str, label: str, to: str, *, train: TrainOptions | None) -> Taught:
+        """Give every example of a label another; an input that has the other already keeps it once."""
+
+        def edit(plan: Plan) -> Plan:
+            return plan.relabelled(plan.labelled(label), to, merge=True)
+
+        return self._edit(name, edit, train)
+
     def train(self, name: str, train: TrainOptions) -> Taught:
         """A new version from the support set as it is."""
         embedder = self._embedder_of(name)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from service.errors import ApiError
 from service.intake import Counts
 from service.store import Change, ExampleNotFoundError, HeadRow, Task
 from service.support import Member, clash, label_conflict
@@ -33,6 +34,20 @@ class Plan:
             if member.id == example_id:
                 return member
         raise ExampleNotFoundError(self.change.head, [example_id])
+
+    def labelled(self, label: str) -> list[Member]:
+        """The members with a label, at least one.
+
+        Raises
+        ------
+        ApiError
+            404: there is none.
+        """
+        found = [member for member in self.members if member.label == label]
+        if not found:
+            message = f"the head {self.change.head!r} has no example with the label {label!r}"
+            raise ApiError(404, "label_not_found", message, param="label")
+        return found
 
     def without(self, members: Sequence[Member]) -> "Plan":
         """The plan that removes some members."""

@@ -1,4 +1,4 @@
-"""`/v1/heads/{name}/examples`: add, list, describe, relabel, remove."""
+"""`/v1/heads/{name}/examples`: add, list, describe, relabel, remove, one by one or a whole class at once."""
 
 from typing import Annotated, Any
 
@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from service.envelope import answer
 from service.ingest import read_batch, validate_label
+from service.learner import TrainOptions
 from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
 from service.routes.common import EngineOf, off_loop, read_model, with_body
 from service.routes.heads import render_taught, train_options
@@ -27,6 +28,9 @@ from service.store import ExampleRow
 
 router = APIRouter(prefix="/v1/heads/{name}/examples", tags=["examples"])
 
+OfLabel = Annotated[
+    str, Query(min_length=1, max_length=MAX_LABEL, description="Label of the examples.", examples=["bird"])
+]
 Train = Annotated[bool, Query(description="Train a new version from the changed support set.")]
 
 
@@ -70,6 +74,36 @@ async def list_examples(
     return answer({"examples": [describe_example(row) for row in page.items], "next": page.next_after})
 
 
+@router.patch(
+    "",
+    response_model=TaughtAnswer,
+    responses=errors(*STATE_STATUSES),
+    openapi_extra=json_body(RelabelRequest),
+)
+async def rename_class(
+    request: Request, engine: EngineOf, name: HeadName, label: OfLabel, train: Train = True
+) -> Response:
+    """Give every example of a label another label and train a new version: renames a class.
+
+    The other label may be a class already: the two are merged. An input of a multi-label head that has both
+    then has it once.
+    """
+    to = validate_label((await read_model(request, RelabelRequest)).label, "label")
+    taught = await off_loop(
+        engine.learner.rename_label, name, validate_label(label, "label"), to, train=_options(train)
+    )
+    return answer(render_taught(taught))
+
+
+@router.delete("", response_model=TaughtAnswer, responses=errors(*STATE_STATUSES))
+async def delete_class(engine: EngineOf, name: HeadName, label: OfLabel, train: Train = True) -> Response:
+    """Remove every example of a label and train a new version: removes a class."""
+    taught = await off_loop(
+        engine.learner.remove_label, name, validate_label(label, "label"), train=_options(train)
+    )
+    return answer(render_taught(taught))
+
+
 @router.get("/{example_id}", response_model=ExampleInfo, responses=errors(404, 405, 422, 500, 503))
 async def get_example(engine: EngineOf, name: HeadName, example_id: ExampleId) -> Response:
     """Describe one example."""
@@ -88,8 +122,7 @@ async def relabel_example(
     """Give one example another label, which its input must not have yet, and train a new version."""
     body = await read_model(request, RelabelRequest)
     label = validate_label(body.label, "label")
-    options = train_options(TrainParameters()) if train else None
-    taught = await off_loop(engine.learner.relabel, name, example_id, label, train=options)
+    taught = await off_loop(engine.learner.relabel, name, example_id, label, train=_options(train))
     return answer(render_taught(taught))
 
 
@@ -98,9 +131,12 @@ async def delete_example(
     engine: EngineOf, name: HeadName, example_id: ExampleId, train: Train = True
 ) -> Response:
     """Remove one example and train a new version."""
-    options = train_options(TrainParameters()) if train else None
-    taught = await off_loop(engine.learner.remove, name, example_id, train=options)
+    taught = await off_loop(engine.learner.remove, name, example_id, train=_options(train))
     return answer(render_taught(taught))
+
+
+def _options(train: bool) -> TrainOptions | None:
+    return train_options(TrainParameters()) if train else None
 
 
 def describe_example(row: ExampleRow) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from service.routes.predictions import render
 from service.store import MULTI_LABEL, SINGLE_LABEL, Task
 from tests.service.conftest import batch
 from tests.service.images import png
+from training.errors import TooFewClassesError
 from training.heads import NEGATIVE_LABEL
 
 TRAIN = TrainOptions()
@@ -212,3 +213,61 @@ def test_a_head_with_negatives_says_how_likely_none_of_its_classes_is(engine: En
         assert 0 <= item["none_probability"] <= 1
         assert {row["label"] for row in item["probabilities"]} == {"cat", "dog"}
         assert "labels" not in item
+
+
+@pytest.mark.parametrize("task", [SINGLE_LABEL, MULTI_LABEL])
+def test_a_class_is_removed_whole(engine: Engine, task: Task) -> None:
+    pairs = [("cat", 1), ("dog", 201), ("bird", 60), ("bird", 61)]
+    create(engine, *pairs, *((("bird", 1),) if task == MULTI_LABEL else ()), task=task)
+    taught = engine.learner.remove_label("tags", "bird", train=TRAIN)
+    assert (taught.version, taught.classes, taught.counts.total) == (2, ("cat", "dog"), 2)
+    assert [label for label, _ in rows(engine)] == ["cat", "dog"]
+    before = engine.store.heads.get("tags")
+    error = refused(engine.learner.remove_label, "tags", "bird", train=TRAIN)
+    assert (error.status, error.code) == (404, "label_not_found")
+    assert engine.store.heads.get("tags") == before
+
+
+def test_a_class_that_cannot_be_spared_is_removed_without_training_only(engine: Engine) -> None:
+    create(engine, ("cat", 1), ("dog", 201), (NEGATIVE_LABEL, 100), task=SINGLE_LABEL)
+    before = (engine.store.heads.get("tags"), rows(engine))
+    with pytest.raises(TooFewClassesError):
+        engine.learner.remove_label("tags", "dog", train=TRAIN)
+    with pytest.raises(TooFewClassesError):
+        engine.learner.rename_label("tags", "dog", "cat", train=TRAIN)
+    assert (engine.store.heads.get("tags"), rows(engine)) == before
+    assert engine.learner.remove_label("tags", "dog", train=None).version is None
+    assert [label for label, _ in rows(engine)] == ["cat", NEGATIVE_LABEL]
+
+
+def test_a_class_is_renamed_or_merged_into_another(engine: Engine) -> None:
+    create(engine, ("cat", 1), ("dog", 201), ("bird", 60), ("bird", 61), task=SINGLE_LABEL)
+    ids = [row.id for row in engine.store.examples.list("tags").items]
+    renamed = engine.learner.rename_label("tags", "bird", "eagle", train=TRAIN)
+    assert (renamed.version, renamed.classes) == (2, ("cat", "dog", "eagle"))
+    merged = engine.learner.rename_label("tags", "eagle", "cat", train=TRAIN)
+    assert (merged.classes, merged.counts.total) == (("cat", "dog"), 4)
+    assert [row.id for row in engine.store.examples.list("tags").items] == ids
+    error = refused(engine.learner.rename_label, "tags", "eagle", "cat", train=TRAIN)
+    assert (error.status, error.code) == (404, "label_not_found")
+
+
+def test_merging_classes_leaves_a_label_of_an_input_once(engine: Engine) -> None:
+    create(engine, *TAGS, ("kitten", 1), ("kitten", 5))
+    kept = id_of(engine, "cat")
+    taught = engine.learner.rename_label("tags", "kitten", "cat", train=TRAIN)
+    assert (taught.classes, taught.counts.total) == (("cat", "dog", "indoor"), 7)
+    assert engine.store.heads.summary("tags").label_counts == {"cat": 3, "dog": 2, "indoor": 2}
+    assert id_of(engine, "cat") == kept
+    before = (engine.store.heads.get("tags"), rows(engine))
+    error = refused(engine.learner.rename_label, "tags", "cat", NEGATIVE_LABEL, train=TRAIN)
+    assert (error.status, error.code) == (409, "label_conflict")
+    assert (engine.store.heads.get("tags"), rows(engine)) == before
+
+
+def test_negatives_become_a_class_and_a_class_negatives(engine: Engine, fitted: list) -> None:
+    create(engine, *TAGS, ("odd", 100), (NEGATIVE_LABEL, 101))
+    engine.learner.rename_label("tags", "odd", NEGATIVE_LABEL, train=TRAIN)
+    assert fitted[-1][1][-2:] == [(), ()]
+    taught = engine.learner.rename_label("tags", NEGATIVE_LABEL, "even", train=TRAIN)
+    assert taught.classes == ("cat", "dog", "even", "indoor")
