@@ -30,6 +30,29 @@ def test_predictions_are_those_of_the_service(page: Page, server: str, pets: str
         assert abs(float(width.rstrip("%")) / 100 - prediction["probability"]) < 1e-3
 
 
+def test_a_multi_label_head_shows_all_labels_and_negatives_are_no_class(
+    page: Page, server: str, pictures: Pictures
+) -> None:
+    fields = [("cat", path) for path in pictures.cats] + [("dog", path) for path in pictures.dogs]
+    fields += [("photo", path) for path in (*pictures.cats, *pictures.dogs)]
+    fields += [("__none__", pictures.blood_cell)]
+    files = [(label, (path.name, path.read_bytes())) for label, path in fields]
+    url = f"{server}/v1/heads/tagged"
+    httpx.put(url, files=files, params={"task": "multi_label"}).raise_for_status()
+    image = [("image", (pictures.new_cat.name, pictures.new_cat.read_bytes()))]
+    (item,) = httpx.post(f"{url}/predict", files=image).json()["predictions"]
+
+    open_head(page, "tagged")
+    expect(page.locator("#head-facts")).to_contain_text("3 classes, 33 examples")
+    try_files(page, pictures.new_cat)
+    verdict = " and ".join(item["labels"]) or "No class"
+    expect(page.locator(".prediction .verdict")).to_have_text("Unknown" if item["unknown"] else verdict)
+    expect(page.locator(".prediction .bar-label")).to_have_text(
+        [row["label"] for row in item["probabilities"]]
+    )
+    expect(page.locator("#columns")).not_to_contain_text("__none__")
+
+
 def test_an_unknown_image_is_marked(page: Page, pets: str, pictures: Pictures) -> None:
     open_head(page, pets)
     try_files(page, pictures.blood_cell)
