@@ -151,10 +151,10 @@ def test_options_of_training_are_query_parameters_or_keys_of_the_body(
     client: httpx.Client, teach: Teach
 ) -> None:
     teach("optional")
-    trained = client.post("/v1/heads/optional/train?publish=false&method=nearest_mean").json()
-    assert (trained["published"], trained["report"]["method"]) == (False, "nearest_mean")
-    both = client.post("/v1/heads/optional/train?method=nearest_mean", json={"method": "logistic"}).json()
-    assert (both["published"], both["report"]["method"]) == (True, "logistic")
+    trained = client.post("/v1/heads/optional/train?publish=false&transform=l2").json()
+    assert (trained["published"], trained["report"]["transform"]) == (False, "l2")
+    both = client.post("/v1/heads/optional/train?transform=l2", json={"transform": "signed_root_l2"}).json()
+    assert (both["published"], both["report"]["transform"]) == (True, "signed_root_l2")
 
 
 def test_a_duplicate_changes_nothing_and_under_another_label_is_a_conflict(

@@ -72,7 +72,7 @@ def fit_head(
         task=support.task,
         classes=tuple(sorted(support.labels)),
         negatives=support.negatives,
-        dim=support.embeddings.shape[1],
+        dim=support.dimensions,
         extractor_digest=extractor_digest,
         transform=selected.choice.transform,
         weights=selected.fit.weights[order],

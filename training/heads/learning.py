@@ -1,11 +1,12 @@
 """How accuracy grows with the examples: measured with fewer of them, forecast for more. Knows no report.
 
-Trained on one half and asked about the other, a head shows what half of the examples would have given. Error
-falls roughly by a constant factor with each doubling (Hestness et al., "Deep learning scaling is predictable,
+Trained on a part and asked about the rest, a head shows what fewer examples would have given. Error falls
+roughly by a constant factor with each doubling (Hestness et al., "Deep learning scaling is predictable,
 empirically", 2017); the factor that was seen, drawn towards a usual one, gives the forecast.
 """
 
 from dataclasses import dataclass
+from math import ceil, log2
 
 import numpy as np
 import numpy.typing as npt
@@ -20,59 +21,73 @@ USUAL_FACTOR = 0.85
 USUAL_WEIGHT = 8.0  # of it, in errors that were seen
 LEAST_FACTOR = 0.5
 MAX_ASKED = 2048
+MAX_TRAINED = 16_384  # examples of a part: more would cost a noticeable share of the fit
 BOTH_HALVES = 512  # examples up to which both halves are trained on in turn
 
 
 @dataclass(frozen=True)
-class Half:
-    """What half of the examples give: rows (h,) that were asked about and their scores (h, K)."""
+class Part:
+    """What a part of the examples gives.
 
+    Attributes
+    ----------
+    doublings : how often the part must be doubled to be all
+    rows : (h,) int64, examples that were asked about
+    scores : (h, K) float64, their scores
+    """
+
+    doublings: int
     rows: Ints
     scores: Doubles
 
 
-def ask_half(support: SupportSet, selected: Selected) -> Half | None:
-    """Fit to every second example, ask about the others; None if a class would be without examples."""
-    if not support.is_single or support.distinct_counts.min() < 2:
+def ask_part(support: SupportSet, selected: Selected) -> Part | None:
+    """Fit to half of the examples or less, ask about others; None if a class would be without examples."""
+    doublings = max(1, ceil(log2(len(support) / MAX_TRAINED)))
+    if not support.is_single or support.distinct_counts.min() < 2**doublings:
         return None
-    second = _every_second(support)
+    part = _every(support, 2**doublings)
     if selected.span is None:
-        return _primal_half(support, selected, second)
-    gram = selected.span.gram
-    halves = (second, ~second) if len(support) <= BOTH_HALVES else (second,)
-    asked = [_dual_half(gram, support, selected.choice.penalty, half) for half in halves]
-    return Half(np.concatenate([rows for rows, _ in asked]), np.concatenate([scores for _, scores in asked]))
+        return Part(doublings, *_primal_part(support, selected, part))
+    parts = (part, ~part) if len(support) <= BOTH_HALVES else (part,)
+    asked = [_dual_part(selected.span.gram, support, selected.choice.penalty, part) for part in parts]
+    rows, scores = zip(*asked, strict=True)
+    return Part(doublings, np.concatenate(rows), np.concatenate(scores))
 
 
-def forecast_accuracy(half: float, full: float, asked: int) -> float:
-    """Accuracy that twice the examples would give, from that of half of them and of all.
+def forecast_accuracy(before: float, after: float, doublings: int, asked: int) -> float:
+    """Accuracy that twice the examples would give.
 
     Parameters
     ----------
-    asked : number of examples behind each of the two accuracies
+    before, after : accuracy with a part of the examples and with all
+    doublings : how often the part must be doubled to be all
+    asked : number of answers behind each of the two accuracies
     """
-    before, after = (1 - half) * asked, (1 - full) * asked
-    factor = (after + USUAL_WEIGHT * USUAL_FACTOR) / (before + USUAL_WEIGHT)
-    return 1 - (1 - full) * float(np.clip(factor, LEAST_FACTOR, 1.0))
+    fewer, more = (1 - before) * asked, (1 - after) * asked
+    usual = USUAL_FACTOR**doublings
+    factor = ((more + USUAL_WEIGHT * usual) / (fewer + USUAL_WEIGHT)) ** (1 / doublings)
+    return 1 - (1 - after) * float(np.clip(factor, LEAST_FACTOR, 1.0))
 
 
-def _every_second(support: SupportSet) -> npt.NDArray[np.bool_]:
-    """Every second example of each class, in their canonical (random) order."""
+def _every(support: SupportSet, step: int) -> npt.NDArray[np.bool_]:
+    """Whether an example is one of every `step` of its class, in their canonical (random) order: (n,)."""
     starts = np.searchsorted(support.targets, np.arange(support.columns))
-    return np.asarray((np.arange(len(support)) - starts[support.targets]) % 2 == 0)
+    return np.asarray((np.arange(len(support)) - starts[support.targets]) % step == 0)
 
 
-def _dual_half(
-    gram: npt.NDArray[np.float32], support: SupportSet, penalty: float, half: npt.NDArray[np.bool_]
+def _dual_part(
+    gram: npt.NDArray[np.float32], support: SupportSet, penalty: float, part: npt.NDArray[np.bool_]
 ) -> tuple[Ints, Doubles]:
-    known, asked = np.flatnonzero(half), np.flatnonzero(~half)
+    known, asked = np.flatnonzero(part), np.flatnonzero(~part)
     indicator = support.indicator[known].astype(np.float32)
-    weights = support.weights[known] / (indicator @ _balance(support, known))
+    totals = support.weights[known] @ indicator
+    weights = support.weights[known] / (indicator @ (totals / totals.mean()))
     system = gram[np.ix_(known, known)]
     system.flat[:: len(known) + 1] += (penalty / weights).astype(np.float32)
     right = np.ones((len(known), support.columns + 1), dtype=np.float32)
     right[:, :-1] = indicator
-    _, solved, failed = lapack.sposv(system.T, right, lower=1, overwrite_a=1)
+    _, solved, failed = lapack.sposv(system.T, right, lower=1)
     if failed:
         solved = np.linalg.solve(system.astype(np.float64), right)
     plain, ones = solved[:, :-1], solved[:, -1:]
@@ -80,16 +95,12 @@ def _dual_half(
     return asked, (gram[np.ix_(asked, known)] @ (plain - ones * bias) + bias).astype(np.float64)
 
 
-def _balance(support: SupportSet, rows: Ints) -> Doubles:
-    """Total weight of each column in `rows` over its fair share: (K,)."""
-    totals = support.weights[rows] @ support.indicator[rows]
-    return np.asarray(totals / totals.mean())
-
-
-def _primal_half(support: SupportSet, selected: Selected, second: npt.NDArray[np.bool_]) -> Half:
+def _primal_part(
+    support: SupportSet, selected: Selected, part: npt.NDArray[np.bool_]
+) -> tuple[Ints, Doubles]:
     choice = selected.choice
-    fit = solve_primal(moments_of(support, choice.transform, np.flatnonzero(second)), choice.penalty)
-    rows = np.flatnonzero(~second)
+    fit = solve_primal(moments_of(support, choice.transform, np.flatnonzero(part)), choice.penalty)
+    rows = np.flatnonzero(~part)
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_ASKED)).round().astype(np.int64)]
     features = support.features(choice.transform, rows)
-    return Half(rows, (features @ fit.weights.T).astype(np.float64) + fit.bias)
+    return rows, (features @ fit.weights.T).astype(np.float64) + fit.bias

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.heads.calibration import Calibration, calibration_error, log_losses
-from training.heads.learning import ask_half, forecast_accuracy
+from training.heads.learning import ask_part, forecast_accuracy
 from training.heads.selection import Selected
 from training.heads.support import Doubles, Ints, SupportSet
 
@@ -49,7 +49,7 @@ class Report:
     transform, regularisation : what was chosen
     tried : `transform`, `regularisation` and held-out squared `error` of everything that was tried
     slope : of the calibration; 1 / temperature
-    learning : `examples_per_class` (mean) and `accuracy` with half of the examples and with all of them
+    learning : `examples_per_class` (mean) and `accuracy` with half of the examples or less, and with all
     forecast : `examples_per_class` and `accuracy` that are to be expected with twice as many
     timings_ms : milliseconds by part
     warnings : `code` and `message`, worst first
@@ -256,18 +256,18 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _learning(
     support: SupportSet, selected: Selected, held: _HeldOut, figures: _Figures
 ) -> tuple[tuple[Mapping[str, float], ...], Mapping[str, float] | None]:
-    """Accuracy with half of the examples and with all; what twice as many would give."""
-    half = ask_half(support, selected)
-    if half is None:
+    """Accuracy with a part of the examples and with all; what twice as many would give."""
+    part = ask_part(support, selected)
+    if part is None:
         return (), None
-    truth = support.targets[half.rows]
+    truth = support.targets[part.rows]
     inside = truth < len(support.labels)
-    answers = half.scores[:, : len(support.labels)].argmax(axis=1)
+    answers = part.scores[:, : len(support.labels)].argmax(axis=1)
     each = len(support) / support.columns
     before = float((answers == truth)[inside].mean())
     full = figures.correct / len(held.truth)
-    curve = ((each / 2, before), (each, full))
-    twice = forecast_accuracy(before, full, int(inside.sum()))
+    curve = ((each / 2**part.doublings, before), (each, full))
+    twice = forecast_accuracy(before, full, part.doublings, int(inside.sum()))
     return (
         tuple({"examples_per_class": size, "accuracy": accuracy} for size, accuracy in curve),
         {"examples_per_class": 2 * each, "accuracy": twice},

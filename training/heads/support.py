@@ -32,7 +32,8 @@ class SupportSet:
     Attributes
     ----------
     task : single_label or multi_label
-    embeddings : (n, d) float32, of distinct examples; with one label each they are ordered by class
+    embeddings : (N, d) float32, as the caller gave them
+    origin : (n,) int64, row of `embeddings` of each distinct example; with one label each, ordered by class
     multiplicity : (n,) int64, how often each was given
     place : (N,) int64, the distinct example that each of the caller's rows became
     labels : names of the k classes in canonical (not alphabetical) order
@@ -43,6 +44,7 @@ class SupportSet:
 
     task: str
     embeddings: Floats
+    origin: Ints
     multiplicity: Ints
     place: Ints
     labels: tuple[str, ...]
@@ -51,7 +53,12 @@ class SupportSet:
     shared_inputs: int
 
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return len(self.origin)
+
+    @property
+    def dimensions(self) -> int:
+        """d."""
+        return int(self.embeddings.shape[1])
 
     @property
     def columns(self) -> int:
@@ -75,6 +82,8 @@ class SupportSet:
     @cached_property
     def counts(self) -> Ints:
         """Examples of each column, with their copies: (K,) int64."""
+        if self.is_single:
+            return np.add.reduceat(self.multiplicity, self._starts)
         return np.asarray(self.multiplicity @ self.indicator)
 
     @property
@@ -102,7 +111,7 @@ class SupportSet:
 
     def features(self, transform: str, rows: Ints | slice = slice(None)) -> Floats:
         """Features of some rows."""
-        return transform_features(self.embeddings[rows], transform)
+        return transform_features(self.embeddings[self.origin[rows]], transform)
 
     def sums(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """values @ indicator, for values (m, n): sums over the examples of each column, (m, K)."""
@@ -151,7 +160,8 @@ class SupportSet:
         columns = np.flatnonzero(self.indicator[rows].any(axis=0)) if self.is_single else slice(None)
         return SupportSet(
             task=self.task,
-            embeddings=self.embeddings[rows],
+            embeddings=self.embeddings,
+            origin=self.origin[rows],
             multiplicity=self.multiplicity[rows],
             place=np.arange(len(rows)),
             labels=(),
@@ -297,7 +307,8 @@ def _one_label_each(
     indicator[np.arange(len(first)), targets[first]] = True
     return SupportSet(
         task="single_label",
-        embeddings=array[order[first]],
+        embeddings=array,
+        origin=order[first],
         multiplicity=np.diff(first, append=len(order)),
         place=place,
         labels=tuple(columns[code] for code in ranked if columns[code] != NEGATIVE_LABEL),
@@ -327,7 +338,8 @@ def _any_labels(
     place[order] = np.cumsum(new) - 1
     return SupportSet(
         task="multi_label",
-        embeddings=array[order[first]],
+        embeddings=array,
+        origin=order[first],
         multiplicity=np.diff(first, append=len(order)),
         place=place,
         labels=tuple(columns[column] for column in ranked),

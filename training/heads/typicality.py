@@ -175,7 +175,7 @@ def _positive(support: SupportSet) -> npt.NDArray[np.bool_]:
 
 
 def _mean(support: SupportSet, transform: str, share: Doubles) -> Floats:
-    total = np.zeros(support.embeddings.shape[1])
+    total = np.zeros(support.dimensions)
     for start in range(0, len(support), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
         total += share[rows].astype(np.float32) @ support.features(transform, rows)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.heads import EmbeddedSet, balanced_accuracy, calibration_error, embed_set, split
+from benchmarks.embedded import EmbeddedSet, balanced_accuracy, calibration_error, embed_set, split
 from training.heads import fit_head
 
 SEEDS = 8

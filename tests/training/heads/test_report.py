@@ -7,7 +7,7 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
 from tests.training.heads.clouds import clouds
 from training.heads import FitOptions, fit_head
 from training.heads.fit import calibrate
-from training.heads.learning import ask_half, forecast_accuracy
+from training.heads.learning import ask_part, forecast_accuracy
 from training.heads.report import MAX_MATRIX, accuracy_interval
 from training.heads.selection import select
 from training.heads.support import gather
@@ -68,10 +68,10 @@ def test_half_of_the_examples_are_fitted_as_a_head_of_their_own_would_be():
     embeddings, labels = clouds(3, 8, dim=24, spread=4.0)
     support = gather(embeddings, labels, "single_label", 0)
     selected = select(support, FitOptions(transform="l2", regularisation=0.5))
-    half = ask_half(support, selected)
+    half = ask_part(support, selected)
     first = np.flatnonzero(np.arange(24) % 2 == 0)
     names = [support.labels[target] for target in support.targets[first]]
-    shown = gather(support.embeddings[first], names, "single_label", 0)
+    shown = gather(support.embeddings[support.origin[first]], names, "single_label", 0)
     alone = select(shown, FitOptions(transform="l2", regularisation=0.5)).fit
     asked = half.rows[: len(support) - len(first)]
     expected = support.features("l2", asked) @ alone.weights.T + alone.bias
@@ -84,7 +84,7 @@ def test_half_of_the_examples_are_fitted_as_a_head_of_their_own_would_be():
     [(0.8, 0.9, 0.93, 0.96), (0.9, 0.9, 0.9, 0.92), (0.9, 0.85, 0.85, 0.86), (1.0, 1.0, 1.0, 1.0)],
 )
 def test_a_forecast_goes_on_as_it_went_and_never_down(half, full, low, high):
-    assert low <= forecast_accuracy(half, full, 200) <= high
+    assert low <= forecast_accuracy(half, full, 1, 200) <= high
 
 
 def test_many_classes_list_the_cells_that_are_not_zero():
