@@ -32,11 +32,11 @@ def transform_features(embeddings: Floats, transform: str) -> Floats:
     (n, d) float32. A row's result does not depend on the other rows, not even in its last bit.
     """
     lengths = _lengths(embeddings, transform)
-    usual = bool((lengths >= SMALLEST).all() and (lengths <= LARGEST).all())
-    if not usual:
-        # Squares would overflow or vanish: each row is divided by its largest value first.
+    unusual = (lengths < SMALLEST) | (lengths > LARGEST)
+    if unusual.any():
+        # Squares would overflow or vanish: such a row is divided by its largest value first.
         peaks = np.abs(embeddings).max(axis=1, keepdims=True)
-        embeddings = np.asarray(embeddings / np.where(peaks > 0, peaks, 1), dtype=np.float32)
+        embeddings = np.asarray(embeddings / np.where(unusual & (peaks > 0), peaks, np.float32(1)))
         lengths = _lengths(embeddings, transform)
         lengths = np.where(lengths > 0, lengths, np.float32(1))
     if transform == "l2":
