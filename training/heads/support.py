@@ -187,11 +187,10 @@ def check_embeddings(embeddings: object, error: type[Exception] = SupportSetErro
         raise error(f"embeddings: expected shape (n, d) with d >= 1, got {array.shape}")
     if array.dtype.kind not in "fiu":
         raise error(f"embeddings: expected float32 values, got dtype {array.dtype}")
-    with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    # One pass: a sum is finite only if all of it is. Where it is not, it may only have overflowed.
     with np.errstate(over="ignore", invalid="ignore"):
+        array = np.ascontiguousarray(array, dtype=np.float32)
         total = array.sum()
+    # One pass: a sum is finite only if all of it is, or it overflowed.
     if not np.isfinite(total) and not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise error(f"embeddings: expected finite float32 values, got NaN or infinity in row {row}")
@@ -324,7 +323,8 @@ def _any_labels(
     indicator: npt.NDArray[np.bool_],
     columns: Sequence[str],
 ) -> SupportSet:
-    by_content = np.lexsort((halves[:, 1], halves[:, 0]))
+    # Names decide between examples of equal content only.
+    by_content = np.lexsort((*indicator.T[::-1], halves[:, 1], halves[:, 0]))
     ranked = sorted(
         range(len(columns)), key=lambda column: (indicator[by_content, column].tobytes(), columns[column])
     )
