@@ -264,7 +264,8 @@ def fit_primal(support: SupportSet, transform: str, penalty: float, moments: Mom
 
 def _margin(fitted: Doubles, indicator: npt.NDArray[np.bool_]) -> float:
     own, marks = float(np.vdot(fitted, indicator)), int(indicator.sum())
-    return own / marks - (float(fitted.sum()) - own) / (indicator.size - marks)
+    # Of a multi-label set every example may have every label.
+    return own / max(marks, 1) - (float(fitted.sum()) - own) / max(indicator.size - marks, 1)
 
 
 def _inverse(matrix: Numbers, diagonal: Numbers) -> Numbers:
