@@ -31,7 +31,9 @@ SHRINKAGE_DIMENSIONS = 200
 OVERSAMPLING = 12
 POWER_STEPS = 3
 EXACT_LIMIT = 64  # size up to which exact eigenvectors are cheaper than randomised ones
-SMALLEST_DISTANCE = 1e-9
+SMALLEST_DISTANCE = 1e-5  # squared; below it, features of unit length differ by rounding
+SMALLEST_VARIANCE = 1e-9
+SMALLEST_WEIGHT = 1e-14  # squared; the largest penalty leaves 1e-12 of a difference between classes
 TINY = 1e-30
 SMALLEST_SHARE = 1e-5  # of the largest eigenvalue; below it a direction is rounding
 MANY_FOLDS, FEW_FOLDS = 8, 4  # up to EXACT_LIMIT examples, and beyond
@@ -134,7 +136,7 @@ def fit_typicality(support: SupportSet, selected: Selected) -> Typicality:
     most = max(FEWEST_DIRECTIONS, WEIGHTS_AND_DIRECTIONS - support.columns)
     loadings, offsets = _directions(gram - inside @ inside.T, groups, most)
     # The mean without an example is farther from it than the mean with it.
-    away = 1 / (1 - share[rows])
+    away = _away(share[rows])
     distances = np.diagonal(gram) * away**2 - squares((held_out - origin) * away[:, None]) - offsets
     if len(centers):
         distances += _to_centers(held_out, centers, groups, support.distinct_counts).min(axis=1)
@@ -156,7 +158,7 @@ def _without_held_out(support: SupportSet, transform: str, share: Doubles, mean:
     rows = np.flatnonzero(share)
     rows = rows[_even(len(rows), MAX_EXAMPLES)]
     offsets = (support.features(transform, rows) - mean).astype(np.float64)
-    log_range, values = _curve(log_distances(squares(offsets) / (1 - share[rows]) ** 2))
+    log_range, values = _curve(log_distances(squares(offsets) * _away(share[rows]) ** 2))
     dimensions, columns = len(mean), support.columns
     return Typicality(
         mean=mean,
@@ -167,6 +169,11 @@ def _without_held_out(support: SupportSet, transform: str, share: Doubles, mean:
         log_range=log_range,
         values=values,
     )
+
+
+def _away(share: Doubles) -> Doubles:
+    """How much farther an example is from the mean of the others; one that is alone is at no distance."""
+    return np.asarray(1 / np.where(share < 1, 1 - share, 1))
 
 
 def _positive(support: SupportSet) -> npt.NDArray[np.bool_]:
@@ -185,14 +192,17 @@ def _mean(support: SupportSet, transform: str, share: Doubles) -> Floats:
 def _basis(weights: Floats) -> Floats:
     """(K, q): from weight vectors to an orthonormal basis of the leading directions of their span."""
     values, vectors = _leading(weights @ weights.T, MAX_BASIS)
-    kept = values > SMALLEST_SHARE * max(float(values[-1]), TINY)
+    kept = values > max(SMALLEST_SHARE * float(values[-1]), SMALLEST_WEIGHT)
     return np.asarray(vectors[:, kept] / np.sqrt(values[kept]), dtype=np.float32)
 
 
 def _centers(support: SupportSet, transform: str, rows: Ints, held_out: Doubles, span: Floats) -> Doubles:
-    """Coordinates of the classes, from held-out scores where there are some; none of a multi-label set."""
+    """Coordinates of the classes, from held-out scores where there are some.
+
+    None of a multi-label set, and none if the weights vanish.
+    """
     classes = support.columns - support.negatives
-    if not support.is_single:
+    if not support.is_single or not len(span):
         return np.zeros((0, len(span)))
     targets = support.targets[rows]
     members = np.bincount(targets, minlength=classes)
@@ -244,7 +254,7 @@ def _directions(outside: Floats, groups: Ints, most: int) -> tuple[Floats, Doubl
     totals = np.maximum(np.trace(within, axis1=1, axis2=2), 0)
     values, vectors = _leading(within, min(most, max(count - len(starts), 0)))
     floor = SHRINKAGE * totals[:, None] / SHRINKAGE_DIMENSIONS
-    usable = values > np.maximum(SMALLEST_SHARE * totals[:, None], SMALLEST_DISTANCE)
+    usable = values > np.maximum(SMALLEST_SHARE * totals[:, None], SMALLEST_VARIANCE)
     values = np.where(usable, values, 1)
     scale = np.where(usable, (1 - floor / ((1 - SHRINKAGE) * values + floor)) / values, 0)
     # The vectors are combinations of centred examples, so of the examples themselves: centred, they stay.
