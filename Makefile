@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 EXTRACTOR ?= efficientnet-lite0
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-bento test-browser bench-main-job bench-heads bench-imagenet \
+.PHONY: help serve test test-bento test-browser bench-main-job bench-heads bench-checks bench-imagenet \
         check lint types contracts format lock export bento clean
 
 help: ## list the targets
@@ -48,6 +48,9 @@ bench-main-job: $(VENV)/.dev export ## accuracy and cost of a head through the r
 
 bench-heads: $(VENV)/.dev export ## heads against scikit-learn, on real embeddings
 	$(BIN)/python -m benchmarks.heads
+
+bench-checks: $(VENV)/.dev export ## wrong labels, copies and outliers planted among real images
+	$(BIN)/python -m benchmarks.checks
 
 bench-imagenet: $(VENV)/.dev export ## top-1 of the exported network's own classifier
 	$(BIN)/python -m benchmarks.imagenet_sample

@@ -29,6 +29,7 @@ CATS_AND_DOGS = range(2085620, 2127053)
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Embed = Callable[[bytes], Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,20 +56,27 @@ def embed_sets(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str,
     return {name: embed_set(extractor, arguments.data, name) for name in names}
 
 
-def embed_set(extractor: Path, data_root: Path, name: str, most_per_class: int | None = None) -> EmbeddedSet:
-    """Embed the images of a set, or the first `most_per_class` of each class in the order of their names."""
+def embedder(extractor: Path) -> Embed:
+    """From the bytes of an image to its embedding (d,), on one thread."""
     manifest = Manifest.load(extractor)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(extractor / FILES.model, options, ["CPUExecutionProvider"])
+
+    def embed(data: bytes) -> Floats:
+        image = decode_image(data, manifest.preprocess)
+        return np.asarray(session.run(None, {manifest.input.name: image[np.newaxis]})[0][0])
+
+    return embed
+
+
+def embed_set(extractor: Path, data_root: Path, name: str, most_per_class: int | None = None) -> EmbeddedSet:
+    """Embed the images of a set, or the first `most_per_class` of each class in the order of their names."""
+    embed = embedder(extractor)
     folders = sorted(path for path in (data_root / name).iterdir() if path.is_dir())
     paths = [path for folder in folders for path in _images(folder)[:most_per_class]]
-    rows = []
-    for path in paths:
-        image = decode_image(path.read_bytes(), manifest.preprocess)
-        rows.append(session.run(None, {manifest.input.name: image[np.newaxis]})[0])
     return EmbeddedSet(
-        np.concatenate(rows),
+        np.stack([embed(path.read_bytes()) for path in paths]),
         np.array([path.parent.name for path in paths]),
         np.array([path.name for path in paths]),
     )

@@ -1,9 +1,11 @@
 """Heads: learn from a handful of embeddings, say how sure, say when an input is like nothing learned.
 
 `fit_head` fits, selects, calibrates and evaluates; `Head.predict` answers; `save_head` and `load_head` store.
+`check_examples` finds wrong labels, copies and outliers.
 Knows no network, no image, no HTTP and no database: numpy and scipy only.
 """
 
+from training.heads.checks import Findings, check_examples
 from training.heads.fit import fit_head
 from training.heads.head import Head, Prediction
 from training.heads.headfile import load_head, save_head
@@ -17,12 +19,14 @@ __all__ = [
     "NEGATIVE_LABEL",
     "TASKS",
     "TRANSFORMS",
+    "Findings",
     "FitOptions",
     "Head",
     "HeadStack",
     "Prediction",
     "Report",
     "StackPrediction",
+    "check_examples",
     "fit_head",
     "load_head",
     "save_head",

@@ -222,6 +222,7 @@ class PrimalFit:
     bias: Doubles
     center: Doubles
     inverse: Doubles
+    total: float  # weight of all examples
 
 
 def solve_primal(moments: Moments, penalty: float) -> PrimalFit:
@@ -235,20 +236,14 @@ def solve_primal(moments: Moments, penalty: float) -> PrimalFit:
     sums = moments.by_column - np.outer(moments.column_weights, center)
     weights = np.ascontiguousarray(sums @ inverse, dtype=np.float32)
     bias = mean_indicator - weights.astype(np.float64) @ center
-    return PrimalFit(weights, bias, center, inverse)
+    return PrimalFit(weights, bias, center, inverse, moments.weight)
 
 
 def fit_primal(support: SupportSet, transform: str, penalty: float, moments: Moments) -> Ridge:
     """Fit in feature space, for more examples than dimensions."""
     fit = solve_primal(moments, penalty)
     asked = support.spread(MAX_HELD_OUT)
-    features = support.features(transform, asked)
-    fitted = (features @ fit.weights.T).astype(np.float64) + fit.bias
-    features -= fit.center.astype(np.float32)
-    reach = np.vecdot(features @ fit.inverse.astype(np.float32), features).astype(np.float64)
-    leverage = support.weights[asked] * (reach + 1 / moments.weight)
-    wrong = support.indicator[asked] - fitted
-    residuals = wrong / np.maximum(1 - leverage, SMALLEST_SHARE)[:, None]
+    fitted, residuals = primal_scores(support, transform, fit, asked)
     known = support.can_be_held_out[asked]
     return Ridge(
         weights=fit.weights,
@@ -260,6 +255,17 @@ def fit_primal(support: SupportSet, transform: str, penalty: float, moments: Mom
         margin=_margin(fitted, support.indicator[asked]),
         center=fit.center.astype(np.float32),
     )
+
+
+def primal_scores(support: SupportSet, transform: str, fit: PrimalFit, rows: Ints) -> tuple[Doubles, Doubles]:
+    """Scores (h, K) of some rows, and their residuals (h, K) when each is left out."""
+    features = support.features(transform, rows)
+    fitted = (features @ fit.weights.T).astype(np.float64) + fit.bias
+    features -= fit.center.astype(np.float32)
+    reach = np.vecdot(features @ fit.inverse.astype(np.float32), features).astype(np.float64)
+    leverage = support.weights[rows] * (reach + 1 / fit.total)
+    residuals = (support.indicator[rows] - fitted) / np.maximum(1 - leverage, SMALLEST_SHARE)[:, None]
+    return fitted, residuals
 
 
 def _margin(fitted: Doubles, indicator: npt.NDArray[np.bool_]) -> float:
