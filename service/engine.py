@@ -5,6 +5,7 @@ Knows how to prepare a home folder before the processes start, and when a proces
 
 from dataclasses import dataclass
 
+from service.checker import Checker
 from service.config import Settings
 from service.embedder import Embedder, Embedders
 from service.extractor import Extractor
@@ -49,6 +50,7 @@ class Engine:
     writer: EmbeddingWriter
     learner: Learner
     predictor: Predictor
+    checker: Checker
 
     @classmethod
     def start(cls, settings: Settings) -> "Engine":
@@ -81,6 +83,7 @@ class Engine:
             writer=writer,
             learner=Learner(store, embedders),
             predictor=Predictor(store, embedders, writer, head_cache_bytes=settings.head_cache_bytes),
+            checker=Checker(store, embedders),
         )
 
     def close(self) -> None:

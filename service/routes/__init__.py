@@ -1,12 +1,23 @@
 """The REST surface, one small file for each resource."""
 
-from service.routes import embeddings, examples, extractors, heads, health, pages, predictions, versions
+from service.routes import (
+    checks,
+    embeddings,
+    examples,
+    extractors,
+    heads,
+    health,
+    pages,
+    predictions,
+    versions,
+)
 
 RESOURCES = (
     extractors.router,
     embeddings.router,
     heads.router,
     examples.router,
+    checks.router,
     versions.router,
     predictions.router,
 )

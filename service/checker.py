@@ -1,0 +1,76 @@
+"""Data checks of a head's support set, from cached embeddings: nothing is embedded, nothing is changed.
+
+Knows which examples the findings belong to. Knows neither how they are found nor HTTP beyond the documented
+errors.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from service import metrics
+from service.embedder import Embedders
+from service.errors import ApiError
+from service.store import Store, SupportSet
+from training.heads import Findings, check_examples
+
+# A reader that loses this often against removals gives up with a 409 and leaves the retry to its caller.
+MAX_ATTEMPTS = 8
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found in the support set of a head, whose positions are those of `findings`."""
+
+    head: str
+    published_version: int | None
+    support: SupportSet
+    findings: Findings
+    timings_ms: Mapping[str, float]
+
+
+class Checker:
+    """Checks support sets; safe to share between threads."""
+
+    def __init__(self, store: Store, embedders: Embedders) -> None:
+        self._store = store
+        self._embedders = embedders
+
+    def check(self, name: str) -> Checked:
+        """Check the support set of a head as it is now.
+
+        Raises
+        ------
+        HeadNotFoundError
+        SupportSetError
+            It has no examples, or fewer than two classes.
+        ApiError
+            409: the head's extractor is not loaded, or examples were removed at every attempt.
+        """
+        start = time.perf_counter()
+        for _ in range(MAX_ATTEMPTS):
+            head = self._store.heads.get(name)
+            support = self._store.examples.support_set(head.id)
+            embedder = self._embedders.with_digest(support.extractor_digest)
+            vectors = embedder.cached(support.keys)
+            if all(key in vectors for key in support.keys):
+                break
+        else:
+            raise ApiError(409, "conflict", "others removed examples at every attempt; try again")
+        matrix = np.empty((len(support.keys), embedder.extractor.dim), np.float32)
+        for row, key in enumerate(support.keys):
+            matrix[row] = vectors[key]
+        loaded = time.perf_counter()
+        with metrics.stage("check"):
+            findings = check_examples(matrix, support.labels)
+        done = time.perf_counter()
+        timings_s = {"load": loaded - start, "check": done - loaded, "total": done - start}
+        return Checked(
+            head=name,
+            published_version=head.published_version,
+            support=support,
+            findings=findings,
+            timings_ms={part: round(seconds * 1e3, 3) for part, seconds in timings_s.items()},
+        )

@@ -1,0 +1,71 @@
+"""`/v1/heads/{name}/checks`: wrong labels, duplicates and outliers among the examples of a head."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from service.checker import Checked
+from service.envelope import answer
+from service.openapi import errors
+from service.routes.common import EngineOf, off_loop
+from service.schemas import ChecksAnswer, HeadName, Limit
+
+router = APIRouter(prefix="/v1/heads", tags=["examples"])
+
+OUTLIER_TYPICALITY = 0.05  # below it, an example is listed; about one of twenty is, where nothing is wrong
+
+
+@router.get(
+    "/{name}/checks",
+    response_model=ChecksAnswer,
+    responses=errors(404, 405, 409, 422, 500, 503),
+)
+async def check_head(engine: EngineOf, name: HeadName, limit: Limit = 100) -> Response:
+    """Check the examples of a head as they are: probable label errors, duplicates, outliers, worst first.
+
+    Works on cached embeddings: nothing is embedded, nothing is changed.
+    """
+    checked = await off_loop(engine.checker.check, name)
+    return answer(await off_loop(_render, checked, limit))
+
+
+def _render(checked: Checked, limit: int) -> dict[str, Any]:
+    ids, labels, findings = checked.support.ids, checked.support.labels, checked.findings
+    wrong = [error for error in findings.label_errors if error.is_probable]
+    outliers = [outlier for outlier in findings.outliers if outlier.typicality < OUTLIER_TYPICALITY]
+    return {
+        "head": checked.head,
+        "version": checked.published_version,
+        "examples": findings.examples,
+        "totals": {
+            "label_errors": len(wrong),
+            "duplicates": len(findings.duplicates),
+            "outliers": len(outliers),
+        },
+        "label_errors": [
+            {
+                "id": ids[error.index],
+                "label": error.label,
+                "suggested": error.suggested,
+                "probability_given": error.probability_given,
+                "probability_suggested": error.probability_suggested,
+                "score": error.score,
+            }
+            for error in wrong[:limit]
+        ],
+        "duplicates": [
+            {
+                "ids": [ids[index] for index in group.indices],
+                "labels": [labels[index] for index in group.indices],
+                "similarity": group.similarity,
+                "conflicting": group.conflicting,
+            }
+            for group in findings.duplicates[:limit]
+        ],
+        "outliers": [
+            {"id": ids[item.index], "label": labels[item.index], "typicality": item.typicality}
+            for item in outliers[:limit]
+        ],
+        "timings_ms": checked.timings_ms,
+    }
