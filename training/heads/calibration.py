@@ -30,6 +30,34 @@ class SlopePrior:
 
 
 @dataclass(frozen=True, eq=False)
+class Usual:
+    """What is expected of labels before a held-out score is seen.
+
+    Attributes
+    ----------
+    middle : (K,) scores halfway between those of the inputs with a label and of those without it
+    log_odds : (K,) of a label at that score
+    """
+
+    middle: Doubles
+    log_odds: Doubles
+
+    @classmethod
+    def of(cls, shares: Doubles, margin: float, examples: float) -> "Usual":
+        """Of least squares fits, whose mean score is the share of the examples with a label.
+
+        Parameters
+        ----------
+        shares : (K,) of the examples
+        margin : how much higher the inputs with a label score than those without it
+        """
+        counts = shares * examples
+        odds = np.log((counts + 0.5) / (examples - counts + 0.5))
+        # The less the scores tell, the more the shares do.
+        return cls(shares + (1 - 2 * shares) * margin / 2, odds * (1 - min(margin, 1.0)))
+
+
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """Logits are slope * scores + offset, each (K,) float64; a softmax over them, or a sigmoid each."""
 
@@ -79,19 +107,18 @@ def fit_softmax(scores: Doubles, targets: Ints, weights: Doubles, prior: SlopePr
 
 
 def fit_sigmoids(
-    scores: Doubles, indicator: npt.NDArray[np.bool_], weights: Doubles, prior: SlopePrior
+    scores: Doubles, indicator: npt.NDArray[np.bool_], weights: Doubles, prior: SlopePrior, usual: Usual
 ) -> Calibration:
     """A slope for all labels and an offset for each. Shapes (h, K), (h, K), (h,); h may be 0."""
-    columns = scores.shape[1]
-    # Halfway between the targets 0 and 1 is where a label is as likely as not.
-    slope, offset = np.exp(prior.center), np.full(columns, -np.exp(prior.center) / 2)
-    middle, at, precision = offset.copy(), prior.center, prior.deviation**-2
+    scores = scores - usual.middle
+    slope, offset = np.exp(prior.center), usual.log_odds.copy()
+    at, precision = prior.center, prior.deviation**-2
     for _ in range(NEWTON_STEPS if len(scores) else 0):
         chances = sigmoid(scores * slope + offset)
         wrong = weights[:, None] * (chances - indicator)
         bend = weights[:, None] * chances * (1 - chances)
         centered = scores * slope
-        offset_step = (wrong.sum(axis=0) + OFFSET_PRECISION * (offset - middle)) / (
+        offset_step = (wrong.sum(axis=0) + OFFSET_PRECISION * (offset - usual.log_odds)) / (
             bend.sum(axis=0) + OFFSET_PRECISION
         )
         pull = float((wrong * centered).sum())
@@ -102,7 +129,7 @@ def fit_sigmoids(
         slope = np.exp(at)
         if abs(step) < CONVERGED and np.abs(offset_step).max() < CONVERGED:
             break
-    return Calibration(np.full(columns, slope), offset, softmax=False)
+    return Calibration(np.full(len(offset), slope), offset - slope * usual.middle, softmax=False)
 
 
 def sigmoid(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

@@ -7,7 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from training import __version__
-from training.heads.calibration import Calibration, SlopePrior, fit_sigmoids, fit_softmax
+from training.heads.calibration import Calibration, SlopePrior, Usual, fit_sigmoids, fit_softmax
 from training.heads.head import Head
 from training.heads.options import FitOptions
 from training.heads.report import make_report
@@ -21,6 +21,7 @@ DEFAULT_OPTIONS = FitOptions()
 # on ham10000, whatever the number of examples and the penalty (docs/experiments.md).
 USUAL_LOG_SLOPE, SLOPE_DEVIATION = 2.1, 0.8
 SMALLEST_MARGIN = 1e-6
+FEWEST_MOVES = 5.0  # that make up a margin which tells more than the shares of the labels
 
 CALIBRATION_SCORES, FEWEST_CALIBRATED = 65_536, 256  # scores, and examples, that are enough to calibrate with
 
@@ -92,13 +93,17 @@ def calibrate(support: SupportSet, fit: Ridge) -> Calibration:
     asked = np.linspace(0, len(fit.rows) - 1, min(len(fit.rows), most)).round().astype(np.int64)
     rows, scores = fit.rows[asked], fit.held_out[asked]
     weights = support.weights[rows]
-    center = USUAL_LOG_SLOPE - np.log(max(fit.margin, SMALLEST_MARGIN))
+    total = float(support.weights.sum())
+    # In a multi-label set, leaving out an example moves the shares, and so its score, by 1 / total.
+    margin = max(fit.margin, SMALLEST_MARGIN if support.is_single else FEWEST_MOVES / total)
+    center = USUAL_LOG_SLOPE - np.log(margin)
     if support.is_single:
         prior = SlopePrior(center, SLOPE_DEVIATION)
         return fit_softmax(scores, support.targets[rows], weights, prior)
     # With two classes a sigmoid sees half of the difference that a softmax sees.
     prior = SlopePrior(center + np.log(2), SLOPE_DEVIATION)
-    return fit_sigmoids(scores, support.indicator[rows], weights, prior)
+    usual = Usual.of(support.weights @ support.indicator / total, margin, total)
+    return fit_sigmoids(scores, support.indicator[rows], weights, prior, usual)
 
 
 def _alphabetical(support: SupportSet) -> list[int]:

@@ -214,6 +214,19 @@ def test_all_examples_twice_is_the_same_head(problem):
 
 
 @usual
+@given(st.integers(10, 60), st.integers(1, 9), st.sampled_from([1, 64]))
+def test_where_inputs_tell_nothing_a_label_is_as_likely_as_it_was_frequent(count, tenths, dim):
+    labels = [{"often"} if row % 10 < tenths else set() for row in range(count)]
+    labels[-1] = labels[-1] | {"rare"}
+    embeddings = np.full((count, dim), 2.0, np.float32)
+    options = FitOptions(task="multi_label")
+    head = fit_head(embeddings, labels, extractor_digest="digest", options=options)
+    often, rare = head.predict(embeddings[:1]).probabilities[0]
+    assert often == pytest.approx(np.mean(["often" in names for names in labels]), abs=0.15)
+    assert rare < 0.2
+
+
+@usual
 @given(problems(tasks=SINGLE), st.sampled_from([np.nan, np.inf, -np.inf]), st.data())
 def test_nan_and_infinity_are_refused(problem, value, data):
     embeddings = problem.embeddings.copy()
