@@ -1,9 +1,17 @@
 import numpy as np
 import pytest
 
-from training.heads.calibration import SlopePrior, calibration_error, fit_sigmoids, fit_softmax, sigmoid
+from training.heads.calibration import (
+    SlopePrior,
+    Usual,
+    calibration_error,
+    fit_sigmoids,
+    fit_softmax,
+    sigmoid,
+)
 
 WIDE = SlopePrior(center=0.0, deviation=10.0)
+EVEN = Usual(middle=np.full(3, 0.5), log_odds=np.zeros(3))
 
 
 def _drawn(n, slope, seed=0):
@@ -28,7 +36,7 @@ def test_finds_the_sigmoids_that_made_the_labels():
     rng = np.random.default_rng(0)
     scores, offset = rng.standard_normal((20000, 3)), np.array([-2.0, 0.0, 1.0])
     labels = rng.random((20000, 3)) < sigmoid(3 * scores + offset)
-    found = fit_sigmoids(scores, labels, np.ones(20000), WIDE)
+    found = fit_sigmoids(scores, labels, np.ones(20000), WIDE, EVEN)
     np.testing.assert_allclose(found.slope, 3, rtol=0.1)
     np.testing.assert_allclose(found.offset, offset, atol=0.15)
 
@@ -37,7 +45,7 @@ def test_no_scores_give_the_prior():
     prior = SlopePrior(np.log(4), 0.5)
     empty = np.zeros((0, 3))
     np.testing.assert_allclose(fit_softmax(empty, np.zeros(0, np.int64), np.zeros(0), prior).slope, 4)
-    found = fit_sigmoids(empty, np.zeros((0, 3), bool), np.zeros(0), prior)
+    found = fit_sigmoids(empty, np.zeros((0, 3), bool), np.zeros(0), prior, EVEN)
     np.testing.assert_allclose((found.slope, found.offset), ([4] * 3, [-2] * 3))
 
 
@@ -54,7 +62,8 @@ def test_wild_scores_end_in_a_finite_slope(scale):
     found = fit_softmax(scores * scale, targets[::-1], np.ones(50), prior)
     assert np.isfinite(found.slope).all()
     assert (found.slope > 0).all()
-    other = fit_sigmoids(scores * scale, targets[:, None] == np.arange(4), np.ones(50), prior)
+    usual = Usual(middle=np.full(4, 0.5), log_odds=np.zeros(4))
+    other = fit_sigmoids(scores * scale, targets[:, None] == np.arange(4), np.ones(50), prior, usual)
     assert np.isfinite(other.slope).all()
     assert np.isfinite(other.probabilities(scores * scale)).all()
 

