@@ -11,8 +11,8 @@ from service.config import Settings, SettingsError
 from training import __version__
 from training.errors import HeadstartError
 
-# There is a process for each core already. Threads of numpy on top of that wait for each other far longer than
-# they compute: where two processes share two cores, a factorisation took up to sixty times as long.
+# There is a process for each core already. Threads of numpy on top of that wait for each other far longer
+# than they compute: where two processes share two cores, a factorisation took up to sixty times as long.
 ONE_BLAS_THREAD = ("OPENBLAS_NUM_THREADS", "1")
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)

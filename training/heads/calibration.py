@@ -65,6 +65,11 @@ class Calibration:
     offset: Doubles
     softmax: bool
 
+    @property
+    def without_last(self) -> "Calibration":
+        """Of all columns but the last: probabilities given that it is none of the last."""
+        return Calibration(self.slope[:-1], self.offset[:-1], self.softmax)
+
     def probabilities(self, scores: Doubles) -> Doubles:
         """Probabilities (m, K) of scores (m, K); those of a softmax sum to 1."""
         logits = scores * self.slope + self.offset

@@ -15,7 +15,6 @@ from training.heads.transform import Floats, transform_features
 from training.heads.typicality import Typicality
 
 SURELY_NONE = 0.5  # probability of "none of these" above which an input is unknown
-TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +118,14 @@ class Head:
         """
         limit = self.unknown_threshold if threshold is None else check_threshold(threshold)
         plain, rest = products[:, : len(self.weights)], products[:, len(self.weights) :]
-        chances = self.calibration.probabilities(plain + self.bias)
+        scores = plain + self.bias
+        chances = self.calibration.probabilities(scores)
         typicality = self.typicality.score(lengths, plain, rest)
         unknown, negative = typicality < limit, None
         if self.negatives:
             negative = chances[:, -1].astype(np.float32)
             unknown |= negative > SURELY_NONE
-            chances = chances[:, :-1] / np.maximum(chances[:, :-1].sum(axis=1, keepdims=True), TINY)
+            chances = self.calibration.without_last.probabilities(scores[:, :-1])
         probabilities = chances.astype(np.float32)
         return Prediction(
             self.task,

@@ -120,14 +120,12 @@ class _HeldOut:
     @classmethod
     def of(cls, support: SupportSet, selected: Selected, calibration: Calibration) -> "_HeldOut":
         order = np.argsort(np.array(support.labels))
-        chances = calibration.probabilities(selected.fit.held_out)
-        truth = support.indicator[selected.fit.rows]
-        negatives = np.zeros(0)
+        scores, truth = selected.fit.held_out, support.indicator[selected.fit.rows]
+        chances, negatives = calibration.probabilities(scores), np.zeros(0)
         if support.negatives:
             inside = ~truth[:, -1]
-            negatives = chances[~inside, -1]
-            chances, truth = chances[inside, :-1], truth[inside]
-            chances = chances / chances.sum(axis=1, keepdims=True)
+            negatives, truth = chances[~inside, -1], truth[inside]
+            chances = calibration.without_last.probabilities(scores[inside, :-1])
         return cls([support.labels[i] for i in order], order, truth[:, order], chances[:, order], negatives)
 
 

@@ -137,24 +137,23 @@ class _Group:
     def answer(self, products: Floats, length: np.float32) -> StackPrediction:
         table = products.reshape(len(self.members), -1)
         plain, rest = table[:, : self.columns], table[:, self.columns :]
-        chances = self._probabilities(plain)
+        logits = plain * self.slope
+        logits += self.offset
+        chances = self._probabilities(logits)
         typicality = self._typicality(plain, rest, length)
         unknown, negative = typicality < self.threshold, None
         if self.negatives:
             negative = chances[:, -1]
             unknown |= negative > SURELY_NONE
-            chances = chances[:, :-1] / (1 - negative[:, None]).clip(np.finfo(np.float32).tiny)
+            # Given that it is one of the classes. A quotient would be 0 / 0 where it is surely not.
+            chances = self._probabilities(logits[:, :-1])
         return StackPrediction(self.members, chances, typicality, negative, unknown, chances.argmax(axis=1))
 
-    def _probabilities(self, plain: Floats) -> Floats:
-        logits = plain * self.slope
-        logits += self.offset
+    def _probabilities(self, logits: Floats) -> Floats:
         if not self.softmax:
             return np.asarray(sigmoid(logits), dtype=np.float32)
-        logits -= logits.max(axis=1, keepdims=True)
-        np.exp(logits, out=logits)
-        logits /= logits.sum(axis=1, keepdims=True)
-        return logits
+        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(chances / chances.sum(axis=1, keepdims=True))
 
     def _typicality(self, plain: Floats, rest: Floats, length: np.float32) -> Floats:
         offsets = rest[:, 1:] - self.mean_position
