@@ -5,7 +5,7 @@ errors.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ from service import metrics
 from service.embedder import Embedders
 from service.errors import ApiError
 from service.store import Store, SupportSet
-from training.heads import Findings, check_examples
+from service.support import Member, arranged
+from training.heads import Findings, FitOptions, check_examples
 
 # A reader that loses this often against removals gives up with a 409 and leaves the retry to its caller.
 MAX_ATTEMPTS = 8
@@ -22,11 +23,17 @@ MAX_ATTEMPTS = 8
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found in the support set of a head, whose positions are those of `findings`."""
+    """What was found in the support set of a head.
+
+    Attributes
+    ----------
+    rows : the positions in `support` of each input that `findings` speaks of; several labels are several rows
+    """
 
     head: str
     published_version: int | None
     support: SupportSet
+    rows: Sequence[Sequence[int]]
     findings: Findings
     timings_ms: Mapping[str, float]
 
@@ -59,18 +66,29 @@ class Checker:
                 break
         else:
             raise ApiError(409, "conflict", "others removed examples at every attempt; try again")
-        matrix = np.empty((len(support.keys), embedder.extractor.dim), np.float32)
-        for row, key in enumerate(support.keys):
+        members = [Member(key, label) for key, label in zip(support.keys, support.labels, strict=True)]
+        keys, labels = arranged(members, support.task)
+        matrix = np.empty((len(keys), embedder.extractor.dim), np.float32)
+        for row, key in enumerate(keys):
             matrix[row] = vectors[key]
         loaded = time.perf_counter()
         with metrics.stage("check"):
-            findings = check_examples(matrix, support.labels)
+            findings = check_examples(matrix, labels, options=FitOptions(task=support.task))
         done = time.perf_counter()
         timings_s = {"load": loaded - start, "check": done - loaded, "total": done - start}
         return Checked(
             head=name,
             published_version=head.published_version,
             support=support,
+            rows=_rows_of(keys, support),
             findings=findings,
             timings_ms={part: round(seconds * 1e3, 3) for part, seconds in timings_s.items()},
         )
+
+
+def _rows_of(keys: Sequence[str], support: SupportSet) -> Sequence[Sequence[int]]:
+    """The positions of the labels of each input, in the order of the inputs."""
+    rows: dict[str, list[int]] = {}
+    for row, key in enumerate(support.keys):
+        rows.setdefault(key, []).append(row)
+    return [rows[key] for key in keys]

@@ -10,6 +10,7 @@ from service.envelope import answer
 from service.openapi import errors
 from service.routes.common import EngineOf, off_loop
 from service.schemas import ChecksAnswer, HeadName, Limit
+from training.heads import Duplicates
 
 router = APIRouter(prefix="/v1/heads", tags=["examples"])
 
@@ -31,13 +32,13 @@ async def check_head(engine: EngineOf, name: HeadName, limit: Limit = 100) -> Re
 
 
 def _render(checked: Checked, limit: int) -> dict[str, Any]:
-    ids, labels, findings = checked.support.ids, checked.support.labels, checked.findings
+    findings = checked.findings
     wrong = [error for error in findings.label_errors if error.is_probable]
     outliers = [outlier for outlier in findings.outliers if outlier.typicality < OUTLIER_TYPICALITY]
     return {
         "head": checked.head,
         "version": checked.published_version,
-        "examples": findings.examples,
+        "examples": len(checked.support),
         "totals": {
             "label_errors": len(wrong),
             "duplicates": len(findings.duplicates),
@@ -45,7 +46,7 @@ def _render(checked: Checked, limit: int) -> dict[str, Any]:
         },
         "label_errors": [
             {
-                "id": ids[error.index],
+                "id": checked.support.ids[row],
                 "label": error.label,
                 "suggested": error.suggested,
                 "probability_given": error.probability_given,
@@ -53,19 +54,27 @@ def _render(checked: Checked, limit: int) -> dict[str, Any]:
                 "score": error.score,
             }
             for error in wrong[:limit]
+            for row in checked.rows[error.index]
         ],
-        "duplicates": [
-            {
-                "ids": [ids[index] for index in group.indices],
-                "labels": [labels[index] for index in group.indices],
-                "similarity": group.similarity,
-                "conflicting": group.conflicting,
-            }
-            for group in findings.duplicates[:limit]
-        ],
+        "duplicates": [_duplicates(checked, group) for group in findings.duplicates[:limit]],
         "outliers": [
-            {"id": ids[item.index], "label": labels[item.index], "typicality": item.typicality}
-            for item in outliers[:limit]
+            {
+                "id": checked.support.ids[row],
+                "label": checked.support.labels[row],
+                "typicality": outlier.typicality,
+            }
+            for outlier in outliers[:limit]
+            for row in checked.rows[outlier.index]
         ],
         "timings_ms": checked.timings_ms,
+    }
+
+
+def _duplicates(checked: Checked, group: Duplicates) -> dict[str, Any]:
+    rows = [row for index in group.indices for row in checked.rows[index]]
+    return {
+        "ids": [checked.support.ids[row] for row in rows],
+        "labels": [checked.support.labels[row] for row in rows],
+        "similarity": group.similarity,
+        "conflicting": group.conflicting,
     }

@@ -57,6 +57,20 @@ def test_what_is_wrong_with_examples_is_found(
     assert ids[60] not in [error["id"] for error in again["label_errors"]]
 
 
+def test_inputs_of_several_labels_are_checked_once(client: httpx.Client, photos: Photos) -> None:
+    """Under its second label an input is no copy of itself."""
+    support = [(label, path) for label, paths in photos.items() for path in paths[:8]]
+    support += [("animal", path) for paths in photos.values() for path in paths[:8]]
+    client.put("/v1/heads/both?task=multi_label", files=multipart(support)).raise_for_status()
+    copy = [("cat", ("copy.jpg", _re_encoded(photos["cat"][3])))]
+    client.post("/v1/heads/both/examples", files=copy).raise_for_status()
+    found = client.get("/v1/heads/both/checks").json()
+    assert (found["examples"], found["label_errors"]) == (33, [])
+    (group,) = found["duplicates"]
+    assert sorted(group["labels"]) == ["animal", "cat", "cat"]
+    assert len(set(group["ids"])) == 3
+
+
 def test_what_cannot_be_checked_has_its_documented_error(client: httpx.Client, photos: Photos) -> None:
     absent = client.get("/v1/heads/nowhere/checks")
     assert (absent.status_code, absent.json()["error"]["code"]) == (404, "head_not_found")

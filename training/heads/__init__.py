@@ -5,7 +5,7 @@
 Knows no network, no image, no HTTP and no database: numpy and scipy only.
 """
 
-from training.heads.checks import Findings, check_examples
+from training.heads.checks import Duplicates, Findings, check_examples
 from training.heads.fit import fit_head
 from training.heads.head import Head, Prediction
 from training.heads.headfile import load_head, save_head
@@ -19,6 +19,7 @@ __all__ = [
     "NEGATIVE_LABEL",
     "TASKS",
     "TRANSFORMS",
+    "Duplicates",
     "Findings",
     "FitOptions",
     "Head",
