@@ -145,7 +145,10 @@ class Learner:
         """A new version from the support set as it is."""
         embedder = self._embedder_of(name)
 
-        return self._carry_out(lambda: self._current(name, embedder), embedder, train, None)
+        def plan() -> Plan:
+            return self._current(name, embedder)
+
+        return self._carry_out(plan, embedder, train, None, always=True)
 
     def _edit(self, name: str, edit: Callable[[Plan], Plan], train: TrainOptions | None) -> Taught:
         embedder = self._embedder_of(name)
@@ -187,13 +190,16 @@ class Learner:
         embedder: Embedder,
         train: TrainOptions | None,
         intake: Intake | None,
+        *,
+        always: bool = False,
     ) -> Taught:
+        """Plan and commit until nobody changed the head meanwhile; a plan of no change only if `always`."""
         start = time.perf_counter() - (intake.wall_s if intake else 0.0)
         for _ in range(MAX_ATTEMPTS):
             try:
                 planned = plan()
-                if intake and planned.head and not (planned.counts.added or planned.change.replace_all):
-                    return _unchanged(planned, planned.head, intake)
+                if planned.head and not (always or planned.changes_examples):
+                    return _unchanged(planned, planned.head, time.perf_counter() - start)
                 return self._attempt(planned, embedder, train, intake, start)
             except RevisionConflictError:
                 continue
@@ -253,7 +259,7 @@ class Learner:
             )
 
 
-def _unchanged(plan: Plan, head: HeadRow, intake: Intake) -> Taught:
+def _unchanged(plan: Plan, head: HeadRow, wall_s: float) -> Taught:
     return Taught(
         head=head,
         classes=class_names(plan.members),
@@ -261,7 +267,7 @@ def _unchanged(plan: Plan, head: HeadRow, intake: Intake) -> Taught:
         example_ids=(),
         version=None,
         trained=None,
-        timings_ms={"total": round(intake.wall_s * 1e3, 3)},
+        timings_ms={"total": round(wall_s * 1e3, 3)},
     )
 
 

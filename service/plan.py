@@ -23,6 +23,12 @@ class Plan:
     def parent_version(self) -> int | None:
         return None if self.head is None else self.head.published_version
 
+    @property
+    def changes_examples(self) -> bool:
+        """Whether the support set would be another after it."""
+        change = self.change
+        return change.replace_all or bool(change.add or change.remove or change.relabel)
+
     def example(self, example_id: str) -> Member:
         """The member that is stored under an id.
 
@@ -73,6 +79,8 @@ class Plan:
         renamed: dict[str | None, str] = {}
         merged: list[Member] = []
         for member in members:
+            if member.label == label:
+                continue
             beside = clash(others[member.key], label, self.task)
             if beside is None:
                 renamed[member.id] = label

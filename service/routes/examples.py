@@ -70,7 +70,8 @@ async def list_examples(
     label: Annotated[str | None, Query(max_length=MAX_LABEL)] = None,
 ) -> Response:
     """List the examples of a head in the order they came, a page at a time."""
-    page = await off_loop(engine.store.examples.list, name, cursor, limit, label)
+    wanted = None if label is None else validate_label(label, "label")
+    page = await off_loop(engine.store.examples.list, name, cursor, limit, wanted)
     return answer({"examples": [describe_example(row) for row in page.items], "next": page.next_after})
 
 

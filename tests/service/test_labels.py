@@ -271,3 +271,13 @@ def test_negatives_become_a_class_and_a_class_negatives(engine: Engine, fitted: 
     assert fitted[-1][1][-2:] == [(), ()]
     taught = engine.learner.rename_label("tags", NEGATIVE_LABEL, "even", train=TRAIN)
     assert taught.classes == ("cat", "dog", "even", "indoor")
+
+
+def test_the_label_that_is_there_already_changes_nothing(engine: Engine) -> None:
+    learned = create(engine, ("cat", 1), ("cat", 2), ("dog", 201), ("dog", 202), task=SINGLE_LABEL)
+    kept = engine.learner.relabel("tags", id_of(engine, "cat"), "cat", train=TRAIN)
+    renamed = engine.learner.rename_label("tags", "dog", "dog", train=TRAIN)
+    assert (kept.version, renamed.version) == (None, None)
+    head = engine.store.heads.get("tags")
+    assert (head.last_version, head.revision) == (1, learned.head.revision)
+    assert engine.learner.train("tags", TRAIN).version == 2
