@@ -6,6 +6,7 @@ Knows no network, no image, no HTTP and no database: numpy and scipy only.
 """
 
 from training.heads.checks import Duplicates, Findings, check_examples
+from training.heads.evaluation import Evaluation, evaluate
 from training.heads.fit import fit_head
 from training.heads.head import Head, Prediction
 from training.heads.headfile import load_head, save_head
@@ -20,6 +21,7 @@ __all__ = [
     "TASKS",
     "TRANSFORMS",
     "Duplicates",
+    "Evaluation",
     "Findings",
     "FitOptions",
     "Head",
@@ -28,6 +30,7 @@ __all__ = [
     "Report",
     "StackPrediction",
     "check_examples",
+    "evaluate",
     "fit_head",
     "load_head",
     "save_head",

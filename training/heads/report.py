@@ -6,18 +6,17 @@ fitted to the same held-out scores: one number (and one for each label), so the 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from training.heads.calibration import Calibration, calibration_error, log_losses
+from training.heads.calibration import Calibration
+from training.heads.figures import SURE, Figures, multi_figures, single_figures, wilson_interval
 from training.heads.learning import ask_part, forecast_accuracy
 from training.heads.selection import Selected
 from training.heads.support import Doubles, Ints, SupportSet
 
-NORMAL_95 = 1.959963984540054
 DEPENDENCE = (
     5.0  # covers the truth in nine of ten runs from 5 examples of each class on (docs/experiments.md)
 )
@@ -25,8 +24,6 @@ FEW_EXAMPLES = 5
 DOMINANT_SHARE, DOMINANT_RATIO = 0.5, 5.0
 OVERLAP = 0.25
 MAX_OVERLAPS = 5
-SURE = 0.5  # probability from which a label of a multi-label head is given
-MAX_MATRIX = 100  # classes up to which the confusion is a matrix
 
 
 @dataclass(frozen=True)
@@ -91,12 +88,7 @@ def accuracy_interval(correct: int, total: int, classes: int) -> tuple[float, fl
     were left out in turn depend on each other, the more the fewer there are of a class. `classes` is 0 for
     answers that do not.
     """
-    share, independent = correct / total, total / (1 + DEPENDENCE * classes / total)
-    z2 = NORMAL_95**2 / independent
-    middle = (share + z2 / 2) / (1 + z2)
-    half = NORMAL_95 / (1 + z2) * sqrt(share * (1 - share) / independent + z2 / (4 * independent))
-    # At the ends the sums miss 0 and 1 by rounding.
-    return 0.0 if correct == 0 else middle - half, 1.0 if correct == total else middle + half
+    return wilson_interval(correct / total, total / (1 + DEPENDENCE * classes / total))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +131,8 @@ def make_report(
     """Summarise held-out predictions."""
     held = _HeldOut.of(support, selected, calibration)
     counts = support.counts[held.order]
-    figures = _single_figures(held) if support.is_single else _multi_figures(held)
+    measure = single_figures if support.is_single else multi_figures
+    figures = measure(held.labels, held.truth, held.chances)
     total = len(held.truth)
     low, high = accuracy_interval(figures.correct, total, support.columns) if total else (None, None)
     learning, forecast = _learning(support, selected, held, figures)
@@ -151,7 +144,7 @@ def make_report(
         accuracy=figures.correct / total if total else None,
         accuracy_low=low,
         accuracy_high=high,
-        balanced_accuracy=_mean(figures.balanced),
+        balanced_accuracy=figures.balanced_accuracy,
         negatives_rejected=float((held.negatives > SURE).mean()) if len(held.negatives) else None,
         per_class=tuple(
             {"label": label, "examples": count, "precision": precision, "recall": recall}
@@ -175,84 +168,8 @@ def make_report(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Figures:
-    correct: int
-    recalls: list[float | None]
-    precisions: list[float | None]
-    balanced: list[float | None]
-    confusion: dict[str, Any]
-    cells: Ints | None  # (k, k) of a single-label set
-    calibration_error: float | None
-    log_loss: float | None
-
-
-def _single_figures(held: _HeldOut) -> _Figures:
-    truth, answers = held.truth.argmax(axis=1), held.chances.argmax(axis=1)
-    classes = len(held.labels)
-    cells = np.bincount(truth * classes + answers, minlength=classes * classes).reshape(classes, classes)
-    right, total = np.diagonal(cells), len(truth)
-    recalls, precisions = _ratios(right, cells.sum(axis=1)), _ratios(right, cells.sum(axis=0))
-    return _Figures(
-        correct=int(right.sum()),
-        recalls=recalls,
-        precisions=precisions,
-        balanced=recalls,
-        confusion=_confusion(held.labels, cells),
-        cells=cells,
-        calibration_error=calibration_error(held.chances.max(axis=1), truth == answers) if total else None,
-        log_loss=float(log_losses(held.chances, truth).mean()) if total else None,
-    )
-
-
-def _confusion(labels: list[str], cells: Ints) -> dict[str, Any]:
-    """The matrix, or the cells that are not zero if there are too many classes to print it."""
-    if len(labels) <= MAX_MATRIX:
-        return {"labels": labels, "matrix": cells.tolist()}
-    rows, columns = np.nonzero(cells)
-    triples = np.column_stack((rows, columns, cells[rows, columns]))
-    return {"labels": labels, "matrix": None, "cells": triples.tolist()}
-
-
-def _multi_figures(held: _HeldOut) -> _Figures:
-    given = held.chances >= SURE
-    true_positive, false_positive = (given & held.truth).sum(axis=0), (given & ~held.truth).sum(axis=0)
-    positive = held.truth.sum(axis=0)
-    negative = len(held.truth) - positive
-    recalls = _ratios(true_positive, positive)
-    specificities = _ratios(negative - false_positive, negative)
-    columns = (true_positive, false_positive, positive - true_positive, negative - false_positive)
-    own = np.where(held.truth, held.chances, 1 - held.chances)
-    sure = np.where(given, held.chances, 1 - held.chances)
-    total = len(held.truth)
-    return _Figures(
-        correct=int((given == held.truth).all(axis=1).sum()),
-        recalls=recalls,
-        precisions=_ratios(true_positive, true_positive + false_positive),
-        balanced=[
-            None if one is None or other is None else (one + other) / 2
-            for one, other in zip(recalls, specificities, strict=True)
-        ],
-        confusion={"labels": held.labels, "matrix": np.column_stack(columns).tolist()},
-        cells=None,
-        calibration_error=calibration_error(sure.ravel(), (given == held.truth).ravel()) if total else None,
-        log_loss=float(-np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean()) if total else None,
-    )
-
-
-def _ratios(parts: Ints, totals: Ints) -> list[float | None]:
-    """Each part over its total; None where nothing was counted."""
-    pairs = zip(parts.tolist(), totals.tolist(), strict=True)
-    return [part / total if total else None for part, total in pairs]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
 def _learning(
-    support: SupportSet, selected: Selected, held: _HeldOut, figures: _Figures
+    support: SupportSet, selected: Selected, held: _HeldOut, figures: Figures
 ) -> tuple[tuple[Mapping[str, float], ...], Mapping[str, float] | None]:
     """Accuracy with a part of the examples and with all; what twice as many would give."""
     part = ask_part(support, selected)
@@ -273,7 +190,7 @@ def _learning(
 
 
 def _warnings(
-    support: SupportSet, held: _HeldOut, counts: Ints, figures: _Figures
+    support: SupportSet, held: _HeldOut, counts: Ints, figures: Figures
 ) -> Iterator[dict[str, str]]:
     for code, message in (
         *_size_warnings(held, counts),

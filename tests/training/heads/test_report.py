@@ -6,9 +6,10 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
 
 from tests.training.heads.clouds import clouds
 from training.heads import FitOptions, fit_head
+from training.heads.figures import MAX_MATRIX
 from training.heads.fit import calibrate
 from training.heads.learning import ask_part, forecast_accuracy
-from training.heads.report import MAX_MATRIX, accuracy_interval
+from training.heads.report import accuracy_interval
 from training.heads.selection import select
 from training.heads.support import gather
 
