@@ -3,6 +3,7 @@
 Knows the provider policy (cpu, cuda, auto), warm-up and the golden check. Knows no cache, store or HTTP.
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from training.errors import DeviceError, ManifestError
+from training.errors import DeviceError, ExtractorMismatchError, ManifestError
 from training.golden import GOLDEN_BOUND, Golden, relative_error
 from training.manifest import FILES, Manifest
 from training.preprocess import DecodeLimits, decode_image
@@ -35,6 +36,7 @@ class Extractor:
 
     manifest: Manifest
     digest: str
+    folder: Path
     session: ort.InferenceSession
     provider: str
     batch_size: int
@@ -63,6 +65,7 @@ class Extractor:
         extractor = cls(
             manifest=manifest,
             digest=manifest.digest,
+            folder=folder,
             session=session,
             provider=provider,
             batch_size=CUDA_BATCH_SIZE if provider == CUDA else CPU_BATCH_SIZE,
@@ -79,6 +82,22 @@ class Extractor:
     @property
     def dim(self) -> int:
         return self.manifest.output.dim
+
+    def model(self) -> bytes:
+        """The ONNX model that is loaded, read again.
+
+        Raises
+        ------
+        ExtractorMismatchError
+            The file is gone, or is not the one that was loaded.
+        """
+        path = self.folder / FILES.model
+        data = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(data).hexdigest() != self.manifest.files[FILES.model]:
+            raise ExtractorMismatchError(
+                f"the model of extractor {self.name} was altered since it was loaded: restart the server"
+            )
+        return data
 
     def decode(self, data: bytes) -> npt.NDArray[np.uint8]:
         """Image bytes to the network's input, shape (height, width, 3). Raises InputError."""

@@ -90,7 +90,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
 
 
 def test_the_serving_environment_has_no_torch(serving_python: Path) -> None:
-    absent = "('torch', 'onnx', 'training')"
+    absent = "('torch', 'torchvision', 'training')"
     probe = f"import importlib.util as u; raise SystemExit(any(u.find_spec(m) for m in {absent}))"
     assert subprocess.run([serving_python, "-I", "-c", probe], check=False).returncode == 0
 

@@ -1,0 +1,111 @@
+"""A head, alone or behind its extractor, as one ONNX file that any onnxruntime runs.
+
+Knows the two files and the text in them. Writes nothing to disk, and needs no torch.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+import onnx
+from onnx import TensorProto, compose, helper
+
+from training.errors import ExportError, ExtractorMismatchError
+from training.head_graph import GraphParts, add_head
+from training.heads import Head
+from training.manifest import Manifest
+
+OPSET = 18  # the extractors'; every onnxruntime since 1.14 runs it
+IR_VERSION = 8  # the first that knows this opset
+MAX_TOP = 5
+EXTRACTOR_PREFIX = "extractor/"
+EMBEDDING, TOP_INDEX, TOP_PROBABILITY = "embedding", "labels_index", "top_probabilities"
+
+
+def head_onnx(head: Head, *, name: str, version: int) -> bytes:
+    """A head as an ONNX model from `embedding` (n, dim) float32 to the outputs of `add_head`.
+
+    The same head, name and version always give the same bytes.
+
+    Parameters
+    ----------
+    name, version : what the head is called where it comes from; kept in the model's metadata
+    """
+    parts = GraphParts()
+    add_head(parts, head, EMBEDDING)
+    embedding = helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ("batch", head.dim))
+    graph = helper.make_graph(parts.nodes, "head", [embedding], parts.outputs, parts.constants)
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="headstart")
+    return _sealed(model, _about(head, name, version))
+
+
+def fused_onnx(extractor: bytes, manifest: Manifest, head: Head, *, name: str, version: int) -> bytes:
+    """An extractor and a head as one ONNX model, from pixels to answers.
+
+    Input: the extractor's, uint8 pixels. Outputs: those of `add_head`, and the most probable classes, the
+    best first: `labels_index` (n, t) int64 and `top_probabilities` (n, t) float32, t = 5 at most. How an
+    image becomes pixels is in the metadata, under `preprocess`.
+
+    Parameters
+    ----------
+    extractor : the extractor's ONNX model
+    manifest : what the extractor is
+    name, version : as in `head_onnx`
+
+    Raises
+    ------
+    ExtractorMismatchError
+        If the head is of another extractor.
+    ExportError
+        If the extractor's model has an opset below 18.
+    """
+    if (head.extractor_digest, head.dim) != (manifest.digest, manifest.output.dim):
+        raise ExtractorMismatchError(
+            f"the head is of extractor {head.extractor_digest}, the graph of {manifest.digest}"
+        )
+    model = onnx.load_from_string(extractor)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset < OPSET:
+        raise ExportError(f"the extractor's model has opset {opset}, expected {OPSET} at least")
+    compose.add_prefix(model, EXTRACTOR_PREFIX, rename_inputs=False, inplace=True)
+    parts = GraphParts()
+    probabilities = add_head(parts, head, EXTRACTOR_PREFIX + manifest.output.name)
+    _add_top(parts, probabilities, min(MAX_TOP, len(head.classes)))
+    graph = model.graph
+    del graph.output[:]
+    graph.node.extend(parts.nodes)
+    graph.initializer.extend(parts.constants)
+    graph.output.extend(parts.outputs)
+    preprocess = {"preprocess": json.dumps(asdict(manifest.preprocess))}
+    return _sealed(model, {**_about(head, name, version), "extractor": manifest.name, **preprocess})
+
+
+def _add_top(parts: GraphParts, probabilities: str, count: int) -> None:
+    best, index = "head/top_probabilities", "head/top_index"
+    parts.nodes.append(
+        helper.make_node("TopK", [probabilities, parts.constant([count], np.int64)], [best, index], name=best)
+    )
+    parts.output(TOP_INDEX, index, TensorProto.INT64, ("batch", count))
+    parts.output(TOP_PROBABILITY, best, TensorProto.FLOAT, ("batch", count))
+
+
+def _about(head: Head, name: str, version: int) -> dict[str, str]:
+    return {
+        "classes": json.dumps(head.classes),
+        "task": head.task,
+        "extractor_digest": head.extractor_digest,
+        "head": name,
+        "version": str(version),
+        "library_version": head.library_version,
+        "unknown_threshold": repr(head.unknown_threshold),
+    }
+
+
+def _sealed(model: onnx.ModelProto, about: Mapping[str, str]) -> bytes:
+    helper.set_model_props(model, dict(about))
+    try:
+        return bytes(model.SerializeToString(deterministic=True))
+    except ValueError as error:  # protobuf's limit of 2 GiB
+        raise ExportError(f"the model cannot be written as one file: {error}") from error
