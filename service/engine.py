@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from service.checker import Checker
 from service.config import Settings
 from service.embedder import Embedder, Embedders
+from service.exporter import Exporter
 from service.extractor import Extractor
+from service.importer import Importer
 from service.learner import Learner
 from service.predictor import Predictor
 from service.store import Store
@@ -51,6 +53,8 @@ class Engine:
     learner: Learner
     predictor: Predictor
     checker: Checker
+    exporter: Exporter
+    importer: Importer
 
     @classmethod
     def start(cls, settings: Settings) -> "Engine":
@@ -76,14 +80,17 @@ class Engine:
             ]
         )
         writer = EmbeddingWriter(store, max_bytes=settings.store_cache_bytes)
+        predictor = Predictor(store, embedders, writer, head_cache_bytes=settings.head_cache_bytes)
         return cls(
             settings=settings,
             store=store,
             embedders=embedders,
             writer=writer,
             learner=Learner(store, embedders),
-            predictor=Predictor(store, embedders, writer, head_cache_bytes=settings.head_cache_bytes),
             checker=Checker(store, embedders),
+            predictor=predictor,
+            exporter=Exporter(store, embedders, predictor),
+            importer=Importer(store, embedders),
         )
 
     def close(self) -> None:

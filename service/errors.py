@@ -18,6 +18,7 @@ from service.store.errors import (
 from training.errors import (
     DeviceError,
     EmptyInputError,
+    ExportError,
     ExtractorMismatchError,
     HeadFileError,
     HeadstartError,
@@ -37,6 +38,7 @@ STATUS_OF_ERROR: Mapping[type[HeadstartError], int] = {
     SupportSetError: 422,
     ExtractorMismatchError: 409,
     HeadFileError: 422,
+    ExportError: 409,
     DeviceError: 503,
     HeadNotFoundError: 404,
     VersionNotFoundError: 404,

@@ -114,6 +114,26 @@ def json_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
+def head_file_body() -> dict[str, Any]:
+    """The body that is a head file."""
+    return {
+        "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": BINARY}}},
+    }
+
+
+def file_answer(description: str) -> dict[int | str, dict[str, Any]]:
+    """A file, or the word that the caller has it already."""
+    headers = {
+        "ETag": {"description": "sha256 of the file, in quotes.", "schema": {"type": "string"}},
+        "Content-Disposition": {"description": "A name for the file.", "schema": {"type": "string"}},
+    }
+    content = {"application/octet-stream": {"schema": BINARY}}
+    return {
+        200: {"description": description, "content": content, "headers": headers},
+        304: {"description": "The file has the `If-None-Match` of the request."},
+    }
+
+
 def _body(document: dict[str, Any], multipart: dict[str, Any]) -> dict[str, Any]:
     content = {
         "multipart/form-data": {"schema": multipart},

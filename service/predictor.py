@@ -45,7 +45,8 @@ class Predictor:
     ) -> Predicted:
         """Predict a batch with the published version of a head, or with one named by its number."""
         start = time.perf_counter()
-        number, head = self.version(name, version)
+        head_id, number = self.locate(name, version)
+        head = self.load(head_id, number)
         embedder = self._embedders.with_digest(head.extractor_digest)
         intake = Intake.of(batch, embedder, skip_bad=skip_bad)
         score_start = time.perf_counter()
@@ -65,22 +66,32 @@ class Predictor:
         timings_ms = {name: round(seconds * 1e3, 3) for name, seconds in timings_s.items()}
         return Predicted(number, head, intake, prediction, timings_ms)
 
-    def version(self, name: str, version: int | None) -> tuple[int, Head]:
-        """A head version and its number; the published one without a number.
+    def locate(self, name: str, version: int | None) -> tuple[int, int]:
+        """The id of a head and the number of a version: the published one without a number.
+
+        A version that is asked for by its number need not exist.
 
         Raises
         ------
         HeadNotFoundError, VersionNotFoundError
-            There is no such head or version, or none is published.
+            There is no such head, or none of its versions is published.
         """
-        if version is None:
-            published = self._store.heads.published(name)
-            head_id, number = published.head_id, published.number
-        else:
-            head_id, number = self._store.heads.get(name).id, version
+        if version is not None:
+            return self._store.heads.get(name).id, version
+        published = self._store.heads.published(name)
+        return published.head_id, published.number
+
+    def load(self, head_id: int, number: int) -> Head:
+        """A head version.
+
+        Raises
+        ------
+        VersionNotFoundError
+            There is no such version.
+        """
         head = self._heads.get((head_id, number))
         if head is None:
             data = self._store.versions.file(head_id, number)
             head = load_head(data)
             self._heads.put((head_id, number), head, len(data))
-        return number, head
+        return head

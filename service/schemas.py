@@ -272,6 +272,9 @@ class HeadSummary(BaseModel):
     examples: Annotated[int, Field(description="All examples; each label of an input is one.")]
     created_at: str
     updated_at: str
+    published_classes: Annotated[
+        list[str], Field(description="Classes that the published version tells apart; none without one.")
+    ]
 
 
 class HeadDescription(HeadSummary):
@@ -376,6 +379,7 @@ class VersionSummary(BaseModel):
     examples: int
     parent_version: int | None
     accuracy: float | None
+    imported: Annotated[bool, Field(description="Whether it came as a head file.")]
     created_at: str
 
 

@@ -4,6 +4,7 @@ from service.routes import (
     checks,
     embeddings,
     examples,
+    exports,
     extractors,
     heads,
     health,
@@ -20,6 +21,7 @@ RESOURCES = (
     checks.router,
     versions.router,
     predictions.router,
+    exports.router,
 )
 # Browsers and monitors call these, with parameters of their own.
 WATCHED = (health.router, pages.router)

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from service.engine import Engine
 from service.envelope import answer
+from service.importer import is_imported
 from service.ingest import read_batch
 from service.learner import Taught, TrainOptions
 from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
@@ -149,6 +150,7 @@ def summarise(row: HeadSummary) -> dict[str, Any]:
         "examples": sum(row.label_counts.values()),
         "created_at": head.created_at.isoformat(),
         "updated_at": head.updated_at.isoformat(),
+        "published_classes": [] if row.published is None else list(row.published.classes),
     }
 
 
@@ -158,7 +160,9 @@ def describe_head(engine: Engine, name: str) -> dict[str, Any]:
     version = None if published is None else engine.store.versions.get(name, published.number)
     return {
         **summarise(row),
-        "up_to_date": published is not None and published.revision == row.head.revision,
+        "up_to_date": version is not None
+        and version.revision == row.head.revision
+        and not is_imported(version),
         "report": None if version is None else version.report,
         "warnings": [] if version is None else list(version.warnings),
     }

@@ -1,13 +1,15 @@
-"""`/v1/heads/{name}/versions`: history, roll forward and back."""
+"""`/v1/heads/{name}/versions`: history, roll forward and back, versions from elsewhere."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.engine import Engine
 from service.envelope import answer
-from service.openapi import errors
+from service.importer import is_imported
+from service.ingest import read_body
+from service.openapi import STATE_STATUSES, errors, head_file_body
 from service.routes.common import EngineOf, off_loop
 from service.routes.heads import describe_head
 from service.schemas import (
@@ -35,26 +37,50 @@ async def list_versions(
     return answer({"versions": rows, "next": page.next_after})
 
 
+@router.post(
+    "",
+    status_code=201,
+    response_model=VersionDescription,
+    responses=errors(*STATE_STATUSES),
+    openapi_extra=head_file_body(),
+)
+async def import_version(
+    request: Request,
+    engine: EngineOf,
+    name: HeadName,
+    publish: Annotated[bool, Query(description="Serve the version at once.")] = True,
+) -> Response:
+    """Make a head file, as `export` gives it, the next version of a head.
+
+    A head that is not there is made, without examples. The extractor that the file was fitted on must be
+    loaded, and be the head's.
+    """
+    data = await read_body(request, engine.settings.max_body_bytes)
+    number = await off_loop(engine.importer.add_version, name, data, publish=publish)
+    return answer(await off_loop(_describe, engine, name, number), 201)
+
+
 @router.get("/{number}", response_model=VersionDescription, responses=errors(404, 405, 422, 500, 503))
 async def get_version(engine: EngineOf, name: HeadName, number: VersionNumber) -> Response:
     """Describe one version: how it was trained and its report."""
-    row = await off_loop(engine.store.versions.get, name, number)
-    head = await off_loop(engine.store.heads.get, name)
-    return answer(
-        {
-            **summarise_version(row, head),
-            "head": name,
-            "options": row.options,
-            "report": row.report,
-            "warnings": list(row.warnings),
-        }
-    )
+    return answer(await off_loop(_describe, engine, name, number))
 
 
 @router.post("/{number}/publish", response_model=HeadDescription, responses=errors(404, 405, 422, 500, 503))
 async def publish_version(engine: EngineOf, name: HeadName, number: VersionNumber) -> Response:
     """Serve this version from now on: rolls forward and back."""
     return answer(await off_loop(_publish, engine, name, number))
+
+
+def _describe(engine: Engine, name: str, number: int) -> dict[str, Any]:
+    row = engine.store.versions.get(name, number)
+    return {
+        **summarise_version(row, engine.store.heads.get(name)),
+        "head": name,
+        "options": row.options,
+        "report": row.report,
+        "warnings": list(row.warnings),
+    }
 
 
 def _publish(engine: Engine, name: str, number: int) -> dict[str, Any]:
@@ -70,5 +96,6 @@ def summarise_version(row: VersionRow, head: HeadRow) -> dict[str, Any]:
         "examples": row.examples_total,
         "parent_version": row.parent_version,
         "accuracy": row.report.get("accuracy"),
+        "imported": is_imported(row),
         "created_at": row.created_at.isoformat(),
     }

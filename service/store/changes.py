@@ -27,7 +27,10 @@ class NewExample:
 
 @dataclass(frozen=True)
 class NewVersion:
-    """A version to add. The mappings and warnings must be JSON (no NaN). `file` is the head file."""
+    """A version to add. The mappings and warnings must be JSON (no NaN). `file` is the head file.
+
+    `examples_total` is how many examples it was trained on; None for all that the head has.
+    """
 
     file: bytes
     classes: Sequence[str]
@@ -36,6 +39,7 @@ class NewVersion:
     warnings: Sequence[Any] = ()
     parent_version: int | None = None
     publish: bool = True
+    examples_total: int | None = None
 
 
 @dataclass(frozen=True)

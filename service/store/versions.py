@@ -134,7 +134,9 @@ class Versions:
 def add_version(connection: Connection, head: HeadRow, version: NewVersion, now: datetime) -> None:
     """Write the head's newest version, number `head.last_version`, and its file."""
     key = {"head_id": head.id, "number": head.last_version}
-    total = connection.execute(EXAMPLES_TOTAL, {"head": head.id}).scalar_one()
+    total = version.examples_total
+    if total is None:
+        total = connection.execute(EXAMPLES_TOTAL, {"head": head.id}).scalar_one()
     connection.execute(
         insert(_versions),
         {

@@ -11,6 +11,8 @@ export class ApiError extends Error {
 
 export const headPath = (name) => `/v1/heads/${encodeURIComponent(name)}`;
 
+export const exportPath = (name, format) => `${headPath(name)}/export?format=${format}`;
+
 /** Send a request, give the decoded answer. `onProgress` gets the share of the body that was sent, 0 to 1. */
 export function call(method, path, { body = null, onProgress = () => {} } = {}) {
   // XMLHttpRequest, because fetch does not tell how much of an upload was sent.

@@ -2,7 +2,7 @@
  * The page at `/`: teach a head, try it, look after it. Knows elements and events; `api.js` knows the service.
  * What a person or the service wrote is only ever set as text, never as HTML.
  */
-import { call, everyRow, headPath, predictCommand } from "./api.js";
+import { call, everyRow, exportPath, headPath, predictCommand } from "./api.js";
 import { droppedFiles } from "./drop.js";
 import { counted, lasted, likelihood, listed, percent, sized } from "./words.js";
 
@@ -313,7 +313,9 @@ function showHead(versions, taught) {
   const { head, classes, examples, extractor, published_version: published, up_to_date: upToDate } = current;
   const version = published ? `Version ${published} is published.` : "No version is published.";
   const stale = published && !upToDate ? " The examples are not those that it was trained from." : "";
-  const facts = `${counted(classes.length, "class", "classes")}, ${counted(examples, "example")}, on ${extractor.name}.`;
+  // A head that was imported has no examples, so no classes of its own.
+  const known = (classes.length ? classes : current.published_classes).length;
+  const facts = `${counted(known, "class", "classes")}, ${counted(examples, "example")}, on ${extractor.name}.`;
   $("head-title").textContent = head;
   $("head-facts").textContent = `${facts} ${version}${stale}`;
   $("head-error").hidden = true;
@@ -322,6 +324,8 @@ function showHead(versions, taught) {
   if (taught) announce(($("outcome").textContent = outcome(taught)));
   showReport(current);
   $("versions").replaceChildren(...versions.map(versionRow));
+  $("export").hidden = !published;
+  for (const link of $("export").querySelectorAll("a")) link.href = exportPath(head, link.dataset.format);
 }
 
 function outcome({ version, examples, timings_ms: timings }) {

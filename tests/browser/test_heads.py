@@ -160,3 +160,13 @@ def test_an_address_of_no_head_says_so(page: Page, server: str) -> None:
     page.get_by_role("link", name="New head").click()
     expect(page.locator("#new-title")).to_be_visible()
     expect(page.locator("#failure")).to_be_hidden()
+
+
+def test_the_published_version_is_exported(page: Page, server: str, pets: str) -> None:
+    open_head(page, pets)
+    for text, form in (("head file", "head"), ("ONNX", "onnx"), ("ONNX with its extractor", "fused")):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=text, exact=True).click()
+        expected = httpx.get(f"{server}/v1/heads/{pets}/export", params={"format": form})
+        assert download.value.path().read_bytes() == expected.content
+        assert download.value.suggested_filename in expected.headers["Content-Disposition"]
