@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from service.checker import Checker
 from service.config import Settings
 from service.embedder import Embedder, Embedders
+from service.evaluator import Evaluator
 from service.exporter import Exporter
 from service.extractor import Extractor
 from service.importer import Importer
@@ -53,6 +54,7 @@ class Engine:
     learner: Learner
     predictor: Predictor
     checker: Checker
+    evaluator: Evaluator
     exporter: Exporter
     importer: Importer
 
@@ -89,6 +91,7 @@ class Engine:
             learner=Learner(store, embedders),
             checker=Checker(store, embedders),
             predictor=predictor,
+            evaluator=Evaluator(store, embedders, predictor, writer),
             exporter=Exporter(store, embedders, predictor),
             importer=Importer(store, embedders),
         )

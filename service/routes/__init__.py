@@ -3,6 +3,7 @@
 from service.routes import (
     checks,
     embeddings,
+    evaluations,
     examples,
     exports,
     extractors,
@@ -21,6 +22,7 @@ RESOURCES = (
     checks.router,
     versions.router,
     predictions.router,
+    evaluations.router,
     exports.router,
 )
 # Browsers and monitors call these, with parameters of their own.

@@ -52,6 +52,19 @@ def test_onnx_answers_as_the_service_on_photographs(
     assert max(differences) < TOLERANCE
 
 
+def test_an_evaluation_tells_new_photographs_from_learned_ones(
+    client: httpx.Client, teach: Callable[..., dict], photos: Photos
+) -> None:
+    teach("examined", stop=10)
+    fresh = client.post("/v1/heads/examined/evaluate", files=labelled(photos, 200, 240)).json()
+    assert fresh["accuracy"] >= 0.9
+    assert fresh["accuracy_low"] < fresh["accuracy"] <= fresh["accuracy_high"]
+    assert fresh["warnings"] == []
+    learned = client.post("/v1/heads/examined/evaluate", files=labelled(photos, 0, 10)).json()
+    assert learned["inputs"]["in_support_set"] == 20
+    assert learned["warnings"][0]["code"] == "in_support_set"
+
+
 def test_a_head_file_larger_than_a_body_may_be(server: Server, client: httpx.Client) -> None:
     def chunks():
         for _ in range(129):

@@ -81,6 +81,8 @@ def test_a_head_without_examples_answers_every_call(client: TestClient, head_fil
     one_class = photographs(20, 22)[:2]
     check(client.post("/v1/heads/bare/examples", files=one_class), 422, "too_few_classes")
     assert client.get("/v1/heads/bare").json()["examples"] == 0
+    evaluated = client.post("/v1/heads/bare/evaluate", files=photographs(30, 34)).json()
+    assert evaluated["inputs"]["in_support_set"] == 0
     added = client.post("/v1/heads/bare/examples", files=photographs(20, 24)).json()
     assert (added["version"], added["examples"]["total"]) == (2, 8)
     assert client.get("/v1/heads/bare").json()["up_to_date"] is True
@@ -112,6 +114,9 @@ def test_heads_of_every_kind_come_back_as_they_went(client: TestClient, head_fil
         assert found.probabilities.tobytes() == expected.probabilities.tobytes()
         assert found.typicality.tobytes() == expected.typicality.tobytes()
         predict(client, name)
+        labelled = ["a", "b", "c"] if name in ("negatives", "several", "one-each") else head.classes
+        asked = [(label, file) for label, (_, file) in zip(labelled[:2], photographs(60, 61), strict=False)]
+        assert client.post(f"/v1/heads/{name}/evaluate", files=asked).status_code == 200, name
 
 
 def test_files_of_another_extractor_are_a_conflict(client: TestClient, head_file: bytes) -> None:
