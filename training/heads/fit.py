@@ -4,26 +4,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from time import perf_counter
 
-import numpy as np
-
 from training import __version__
-from training.heads.calibration import Calibration, SlopePrior, Usual, fit_sigmoids, fit_softmax
+from training.heads.calibration import calibrate
 from training.heads.head import Head
 from training.heads.options import FitOptions
 from training.heads.report import make_report
-from training.heads.ridge import Ridge
 from training.heads.selection import select
 from training.heads.support import SupportSet, gather
+from training.heads.threads import one_thread_for
 from training.heads.typicality import Typicality, fit_typicality
 
 DEFAULT_OPTIONS = FitOptions()
-# log(slope * margin of the fit) that calibrates unseen images best: 2.6 on cats_dogs, 2.9 on blood_cells, 0.8
-# on ham10000, whatever the number of examples and the penalty (docs/experiments.md).
-USUAL_LOG_SLOPE, SLOPE_DEVIATION = 2.1, 0.8
-SMALLEST_MARGIN = 1e-6
-FEWEST_MOVES = 5.0  # that make up a margin which tells more than the shares of the labels
-
-CALIBRATION_SCORES, FEWEST_CALIBRATED = 65_536, 256  # scores, and examples, that are enough to calibrate with
 
 
 def fit_head(
@@ -57,11 +48,23 @@ def fit_head(
     SupportSetError
         If a shape, type or value cannot be used.
     """
+    with one_thread_for(len(labels)):
+        return _fit(embeddings, labels, extractor_digest, options, parent_version)
+
+
+def _fit(
+    embeddings: object,
+    labels: Sequence[str] | Sequence[Collection[str]],
+    extractor_digest: str,
+    options: FitOptions,
+    parent_version: int | None,
+) -> Head:
     clock = _Clock()
     support = gather(embeddings, labels, options.task, options.seed)
     clock.lap("prepare")
     selected = select(support, options)
-    calibration = calibrate(support, selected.fit)
+    fit = selected.fit
+    calibration = calibrate(support, fit.rows, fit.held_out, fit.margin)
     clock.lap("fit")
     typicality = fit_typicality(support, selected)
     clock.lap("typicality")
@@ -76,8 +79,8 @@ def fit_head(
         dim=support.dimensions,
         extractor_digest=extractor_digest,
         transform=selected.choice.transform,
-        weights=selected.fit.weights[order],
-        bias=selected.fit.bias[order],
+        weights=fit.weights[order],
+        bias=fit.bias[order],
         calibration=replace(calibration, slope=calibration.slope[order], offset=calibration.offset[order]),
         typicality=_in_order(typicality, order),
         unknown_threshold=threshold,
@@ -85,25 +88,6 @@ def fit_head(
         parent_version=parent_version,
         library_version=__version__,
     )
-
-
-def calibrate(support: SupportSet, fit: Ridge) -> Calibration:
-    """From scores to probabilities, by the held-out scores of a fit."""
-    most = max(FEWEST_CALIBRATED, CALIBRATION_SCORES // support.columns)
-    asked = np.linspace(0, len(fit.rows) - 1, min(len(fit.rows), most)).round().astype(np.int64)
-    rows, scores = fit.rows[asked], fit.held_out[asked]
-    weights = support.weights[rows]
-    total = float(support.weights.sum())
-    # In a multi-label set, leaving out an example moves the shares, and so its score, by 1 / total.
-    margin = max(fit.margin, SMALLEST_MARGIN if support.is_single else FEWEST_MOVES / total)
-    center = USUAL_LOG_SLOPE - np.log(margin)
-    if support.is_single:
-        prior = SlopePrior(center, SLOPE_DEVIATION)
-        return fit_softmax(scores, support.targets[rows], weights, prior)
-    # With two classes a sigmoid sees half of the difference that a softmax sees.
-    prior = SlopePrior(center + np.log(2), SLOPE_DEVIATION)
-    usual = Usual.of(support.weights @ support.indicator / total, margin, total)
-    return fit_sigmoids(scores, support.indicator[rows], weights, prior, usual)
 
 
 def _alphabetical(support: SupportSet) -> list[int]:

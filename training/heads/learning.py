@@ -20,7 +20,7 @@ from training.heads.support import Doubles, Ints, SupportSet
 USUAL_FACTOR = 0.85
 USUAL_WEIGHT = 8.0  # of it, in errors that were seen
 LEAST_FACTOR = 0.5
-MAX_ASKED = 2048
+MAX_ASKED = 512
 MAX_TRAINED = 16_384  # examples of a part: more would cost a noticeable share of the fit
 BOTH_HALVES = 512  # examples up to which both halves are trained on in turn
 
@@ -47,12 +47,14 @@ def ask_part(support: SupportSet, selected: Selected) -> Part | None:
     if not support.is_single or support.distinct_counts.min() < 2**doublings:
         return None
     part = _every(support, 2**doublings)
+    shift = 0.0 if selected.fit.shift is None else selected.fit.shift
     if selected.span is None:
-        return Part(doublings, *_primal_part(support, selected, part))
+        rows, scores = _primal_part(support, selected, part)
+        return Part(doublings, rows, scores + shift)
     parts = (part, ~part) if len(support) <= BOTH_HALVES else (part,)
     asked = [_dual_part(selected.span.gram, support, selected.choice.penalty, part) for part in parts]
-    rows, scores = zip(*asked, strict=True)
-    return Part(doublings, np.concatenate(rows), np.concatenate(scores))
+    rows, scores = (np.concatenate(arrays) for arrays in zip(*asked, strict=True))
+    return Part(doublings, rows, scores + shift)
 
 
 def forecast_accuracy(before: float, after: float, doublings: int, asked: int) -> float:
@@ -80,6 +82,7 @@ def _dual_part(
     gram: npt.NDArray[np.float32], support: SupportSet, penalty: float, part: npt.NDArray[np.bool_]
 ) -> tuple[Ints, Doubles]:
     known, asked = np.flatnonzero(part), np.flatnonzero(~part)
+    asked = asked[np.linspace(0, len(asked) - 1, min(len(asked), MAX_ASKED)).round().astype(np.int64)]
     indicator = support.indicator[known].astype(np.float32)
     totals = support.weights[known] @ indicator
     weights = support.weights[known] / (indicator @ (totals / totals.mean()))

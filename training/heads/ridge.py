@@ -10,7 +10,7 @@ machines", Neural Networks 17, 2004).
 `fit_dual` works with one (n, n) matrix, `fit_primal` with one (d, d) matrix and never holds all features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ SMALLEST_SHARE = (
     1e-6  # of an example's leverage that is left for others: below it nothing is known without it
 )
 
+UNMASKED = 0.25  # of a class's score at its mean (docs/experiments.md)
+
 Numbers = npt.NDArray[np.floating]
 
 
@@ -47,6 +49,7 @@ class Ridge:
     losses : (h,) float64, squared error of `held_out`
     margin : how much higher the fit scores the labels that an example has than the others, on average
     center : (d,) float32, weighted mean of the features
+    shift : (K,) float64, what `unmasked` has added to every score; None if nothing
     """
 
     weights: Floats
@@ -57,6 +60,7 @@ class Ridge:
     losses: Doubles
     margin: float
     center: Floats
+    shift: Doubles | None = None
 
 
 def is_dual(support: SupportSet) -> bool:
@@ -150,15 +154,17 @@ def _without_one_of_each_class(
     if len(np.unique(counts[counts > 1])) > 1:
         solution = _solve(gram, support, penalty / support.held_in_weights)
     turns = support.turns()  # (f, c)
-    sums = solution.sums[turns]
-    blocks = solution.inverse[turns[:, :, None], turns[:, None, :]]
-    blocks = blocks - sums[:, :, None] * sums[:, None, :] / solution.sums.sum()
-    found = np.linalg.solve(blocks, solution.coefficients[turns])
+    # Solved in the precision of the inverse: two digits of a held-out score would be enough.
+    sums = (solution.sums / np.sqrt(solution.sums.sum())).astype(gram.dtype)[turns]
+    blocks = solution.inverse[turns[:, :, None], turns[:, None, :]] - sums[:, :, None] * sums[:, None, :]
+    found = np.linalg.solve(blocks, solution.coefficients.astype(gram.dtype)[turns])
     residuals = np.zeros_like(solution.coefficients)
+    if turns.size == len(np.unique(turns)):
+        residuals[turns] = found
+        return residuals
     np.add.at(residuals, turns.ravel(), found.reshape(-1, support.columns))
-    return np.asarray(
-        residuals / np.maximum(np.bincount(turns.ravel(), minlength=len(residuals)), 1)[:, None]
-    )
+    taken = np.bincount(turns.ravel(), minlength=len(residuals))
+    return np.asarray(residuals / np.maximum(taken, 1)[:, None])
 
 
 def fit_dual(span: Span, support: SupportSet, scores: DualScores) -> Ridge:
@@ -172,7 +178,7 @@ def fit_dual(span: Span, support: SupportSet, scores: DualScores) -> Ridge:
         fitted=scores.fitted[rows],
         held_out=scores.held_out[rows],
         losses=scores.losses[rows],
-        margin=_margin(scores.fitted, support.indicator),
+        margin=margin_of(scores.fitted, support.indicator),
         center=span.center,
     )
 
@@ -252,7 +258,7 @@ def fit_primal(support: SupportSet, transform: str, penalty: float, moments: Mom
         fitted=fitted[known],
         held_out=(support.indicator[asked] - residuals)[known],
         losses=np.vecdot(residuals, residuals)[known],
-        margin=_margin(fitted, support.indicator[asked]),
+        margin=margin_of(fitted, support.indicator[asked]),
         center=fit.center.astype(np.float32),
     )
 
@@ -268,7 +274,32 @@ def primal_scores(support: SupportSet, transform: str, fit: PrimalFit, rows: Int
     return fitted, residuals
 
 
-def _margin(fitted: Doubles, indicator: npt.NDArray[np.bool_]) -> float:
+def unmasked(fit: Ridge, support: SupportSet) -> Ridge:
+    """The fit with every class a little more in view that scores low on its own examples.
+
+    Indicators of many classes are hard to fit: classes between others never score highest, they are masked
+    (Hastie, Tibshirani and Buja, "Flexible discriminant analysis by optimal scoring", JASA 89, 1994).
+    Discriminant analysis subtracts half of each class's score at its mean; half of that is enough, and with
+    few classes, which all of it would harm, changes next to nothing.
+    """
+    if not support.is_single or not len(fit.rows):
+        return fit
+    targets, columns = support.targets[fit.rows], support.columns
+    members = np.bincount(targets, minlength=columns)
+    own = np.bincount(targets, fit.fitted[np.arange(len(targets)), targets], minlength=columns)
+    own = np.where(members > 0, own / np.maximum(members, 1), own.sum() / members.sum())
+    shift = UNMASKED * (own.mean() - own)
+    return replace(
+        fit,
+        bias=fit.bias + shift,
+        fitted=fit.fitted + shift,
+        held_out=fit.held_out + shift,
+        shift=shift,
+    )
+
+
+def margin_of(fitted: Doubles, indicator: npt.NDArray[np.bool_]) -> float:
+    """How much higher labels score that an example has than others, on average; both (n, K)."""
     own, marks = float(np.vdot(fitted, indicator)), int(indicator.sum())
     # Of a multi-label set every example may have every label.
     return own / max(marks, 1) - (float(fitted.sum()) - own) / max(indicator.size - marks, 1)

@@ -1,31 +1,37 @@
 """Choosing the transform and the penalty by held-out error. Knows no calibration, no report and no file.
 
-The error is the squared one that `ridge` gives in closed form, on at most `MAX_TRIED` examples: the best
-choice hardly depends on their number. The transform with the lower error is taken; the penalty moves away
-from its usual value only for a gain beyond the noise.
+The error is the log loss of calibrated held-out scores, on at most `MAX_TRIED` examples: the best choice
+hardly depends on their number. The transform with the lower error is taken; the penalty moves away from its
+usual value only for a gain beyond the noise. A squared error takes smaller scores for worse ones, and so does
+not see that many classes want a larger penalty; with few examples, and with several labels, it is taken all
+the same: there it chooses as well and costs nothing.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from training.heads.calibration import calibrate, log_losses
 from training.heads.options import FitOptions
 from training.heads.ridge import (
     DualScores,
+    Numbers,
     Ridge,
     Span,
     dual_scores,
     fit_dual,
     fit_primal,
     is_dual,
+    margin_of,
     moments_of,
     span_of,
+    unmasked,
 )
 from training.heads.support import Doubles, SupportSet
 from training.heads.transform import TRANSFORMS
 
-MAX_TRIED = 256
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
+MAX_TRIED, MAX_CLIMBED = 256, 128
+PENALTIES = (0.1, 0.3, 1.0, 5.0, 30.0)
 USUAL = 1
 FEWEST_FOR_PENALTY = 64  # examples below which the noise hides what another penalty would gain
 # One example of each class: nothing to choose by. Close to the class means, on plain lengths, was best.
@@ -59,72 +65,85 @@ def select(support: SupportSet, options: FitOptions) -> Selected:
         )
         return _fit(support, choice)
     rows = support.sample(MAX_TRIED)
-    search = _Search(support if len(rows) == len(support) else support.subset(rows), options)
-    choice = search.run()
-    if len(rows) < len(support):
+    tried = support if len(rows) == len(support) else support.subset(rows)
+    penalty = options.regularisation or PENALTIES[USUAL]
+    transforms = TRANSFORMS if options.transform is None else (options.transform,)
+    spans = {name: span_of(tried, name) for name in transforms}
+    scores = {name: dual_scores(span.gram, tried, penalty) for name, span in spans.items()}
+    trials = _Trials(tried)
+    errors = {(name, penalty): trials.mean(trials.losses(found)) for name, found in scores.items()}
+    transform = min(transforms, key=lambda name: errors[name, penalty])
+    usual = penalty
+    if options.regularisation is None and len(tried) >= FEWEST_FOR_PENALTY:
+        penalty, climbed = _climb(tried, spans[transform].gram)
+        errors |= {(transform, value): error for value, error in climbed.items()}
+    choice = Choice(transform, penalty, tuple((*key, error) for key, error in sorted(errors.items())))
+    if tried is not support:
         return _fit(support, choice)
-    span, scores = search.spans[choice.transform], search.scores[choice.transform, choice.penalty]
-    return Selected(choice, fit_dual(span, support, scores), span)
+    return _fit(support, choice, spans[transform], scores[transform] if penalty == usual else None)
 
 
-def _fit(support: SupportSet, choice: Choice) -> Selected:
-    if is_dual(support):
-        span = span_of(support, choice.transform)
-        scores = dual_scores(span.gram, support, choice.penalty)
-        return Selected(choice, fit_dual(span, support, scores), span)
-    moments = moments_of(support, choice.transform, np.arange(len(support)))
-    return Selected(choice, fit_primal(support, choice.transform, choice.penalty, moments), None)
+def _fit(
+    support: SupportSet, choice: Choice, span: Span | None = None, scores: DualScores | None = None
+) -> Selected:
+    """Fit as was chosen; `span` and `scores` where that was done already."""
+    if span or is_dual(support):
+        span = span or span_of(support, choice.transform)
+        scores = scores or dual_scores(span.gram, support, choice.penalty)
+        fit = fit_dual(span, support, scores)
+    else:
+        moments = moments_of(support, choice.transform, np.arange(len(support)))
+        fit = fit_primal(support, choice.transform, choice.penalty, moments)
+    return Selected(choice, unmasked(fit, support), span)
 
 
-class _Search:
-    """Every fit that was tried on one (small) support set."""
+def _climb(support: SupportSet, gram: Numbers) -> tuple[float, dict[float, float]]:
+    """The best penalty, and the error of each that was tried, on fewer examples.
 
-    def __init__(self, support: SupportSet, options: FitOptions) -> None:
-        self.support, self.options = support, options
+    First towards smaller penalties; only if that did not help, towards larger ones.
+    """
+    rows = support.sample(MAX_CLIMBED)
+    few, gram = support.subset(rows), gram[np.ix_(rows, rows)]
+    trials = _Trials(few)
+    losses = {PENALTIES[USUAL]: trials.losses(dual_scores(gram, few, PENALTIES[USUAL]))}
+    best = PENALTIES[USUAL]
+    for path in (PENALTIES[USUAL - 1 :: -1], PENALTIES[USUAL + 1 :]):
+        for penalty in path:
+            losses[penalty] = trials.losses(dual_scores(gram, few, penalty))
+            if not trials.is_lower(losses[penalty], losses[best]):
+                break
+            best = penalty
+        if best != PENALTIES[USUAL]:
+            break
+    del losses[PENALTIES[USUAL]]  # known from more examples
+    return best, {penalty: trials.mean(values) for penalty, values in losses.items()}
+
+
+class _Trials:
+    """Held-out losses on one (small) support set."""
+
+    def __init__(self, support: SupportSet) -> None:
+        self.support = support
         self.rows = np.flatnonzero(support.can_be_held_out)
         share = support.weights[self.rows]
         self.share = share / share.sum()
-        self.spans: dict[str, Span] = {}
-        self.scores: dict[tuple[str, float], DualScores] = {}
-        self.errors: dict[tuple[str, float], float] = {}
+        self.by_log_loss = support.is_single and len(support) >= FEWEST_FOR_PENALTY
 
-    def run(self) -> Choice:
-        transforms = TRANSFORMS if self.options.transform is None else (self.options.transform,)
-        penalty = self.options.regularisation or PENALTIES[USUAL]
-        transform = min(transforms, key=lambda name: self._error(name, penalty))
-        if self.options.regularisation is None and len(self.support) >= FEWEST_FOR_PENALTY:
-            penalty = self._climb(transform)
-        tried = tuple((*key, error) for key, error in sorted(self.errors.items()))
-        return Choice(transform, penalty, tried)
+    def mean(self, losses: Doubles) -> float:
+        return float(self.share @ losses)
 
-    def _climb(self, transform: str) -> float:
-        """First towards smaller penalties; only if that did not help, towards larger ones."""
-        best = PENALTIES[USUAL]
-        for path in (PENALTIES[USUAL - 1 :: -1], PENALTIES[USUAL + 1 :]):
-            for penalty in path:
-                if not self._wins(transform, penalty, best):
-                    break
-                best = penalty
-            if best != PENALTIES[USUAL]:
-                break
-        return best
-
-    def _wins(self, transform: str, penalty: float, best: float) -> bool:
-        """Lower error by more than the noise of the paired differences."""
-        gains = self._losses(transform, best) - self._losses(transform, penalty)
+    def is_lower(self, losses: Doubles, others: Doubles) -> bool:
+        """By more than the noise of the paired differences."""
+        gains = others - losses
         mean = float(self.share @ gains)
         error = np.sqrt(float(self.share**2 @ (gains - mean) ** 2))
         return bool(mean > NOISE * error)
 
-    def _error(self, transform: str, penalty: float) -> float:
-        return float(self.share @ self._losses(transform, penalty))
-
-    def _losses(self, transform: str, penalty: float) -> Doubles:
-        key = (transform, penalty)
-        if key not in self.scores:
-            if transform not in self.spans:
-                self.spans[transform] = span_of(self.support, transform)
-            self.scores[key] = dual_scores(self.spans[transform].gram, self.support, penalty)
-            losses = self.scores[key].losses[self.rows]
-            self.errors[key] = float(self.share @ losses)
-        return self.scores[key].losses[self.rows]
+    def losses(self, scores: DualScores) -> Doubles:
+        """Loss (h,) of each example that can be held out."""
+        if not self.by_log_loss:
+            return scores.losses[self.rows]
+        held_out = scores.held_out[self.rows]
+        margin = margin_of(scores.fitted, self.support.indicator)
+        chances = calibrate(self.support, self.rows, held_out, margin).probabilities(held_out)
+        return log_losses(chances, self.support.targets[self.rows])

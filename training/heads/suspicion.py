@@ -9,7 +9,7 @@ where many labels are wrong, the first where classes overlap (docs/experiments.m
 import numpy as np
 import numpy.typing as npt
 
-from training.heads.fit import calibrate
+from training.heads.calibration import Calibration, calibrate
 from training.heads.options import FitOptions
 from training.heads.ridge import CHUNK_ROWS, moments_of, primal_scores, solve_primal
 from training.heads.selection import Selected, select
@@ -26,7 +26,7 @@ def held_out_chances(support: SupportSet, options: FitOptions) -> tuple[Ints, Do
     if not len(rows):
         return rows, np.zeros((0, support.columns))
     first = select(support, options)
-    chances = calibrate(support, first.fit).probabilities(_held_out(support, first, rows))
+    chances = _calibrated(support, first).probabilities(_held_out(support, first, rows))
     trusted = _trusted(support, rows, chances)
     if trusted.all():
         return rows, chances
@@ -36,7 +36,12 @@ def held_out_chances(support: SupportSet, options: FitOptions) -> tuple[Ints, Do
     # A class of two or more keeps two or more, so that what is trusted here can be held out there.
     known = trusted[rows]
     scores[known] = _held_out(rest, second, (np.cumsum(trusted) - 1)[rows[known]])
-    return rows, (chances + calibrate(rest, second.fit).probabilities(scores)) / 2
+    return rows, (chances + _calibrated(rest, second).probabilities(scores)) / 2
+
+
+def _calibrated(support: SupportSet, selected: Selected) -> Calibration:
+    fit = selected.fit
+    return calibrate(support, fit.rows, fit.held_out, fit.margin)
 
 
 def _trusted(support: SupportSet, rows: Ints, chances: Doubles) -> npt.NDArray[np.bool_]:
@@ -61,7 +66,7 @@ def _held_out(support: SupportSet, selected: Selected, rows: Ints) -> Doubles:
         chunk = rows[start : start + CHUNK_ROWS]
         residuals = primal_scores(support, choice.transform, fit, chunk)[1]
         scores[start : start + CHUNK_ROWS] = support.indicator[chunk] - residuals
-    return scores
+    return scores + (selected.fit.bias - fit.bias)
 
 
 def _fitted(support: SupportSet, selected: Selected, rows: Ints) -> Doubles:

@@ -41,8 +41,8 @@ def _mean(images, shots):
     [
         ("cats_dogs", 10, 0.955),
         ("blood_cells", 5, 0.970),
-        ("ham10000", 5, 0.34),
-        ("ham10000", 20, 0.45),
+        ("ham10000", 5, 0.35),
+        ("ham10000", 20, 0.46),
     ],
 )
 def test_accuracy_on_unseen_images(sets, name, shots, bar):
@@ -60,7 +60,7 @@ def test_about_5_percent_of_in_class_images_are_rejected(sets):
 
 
 def test_the_report_is_close_to_the_truth(sets):
-    assert np.mean([_mean(images, 20)[3] for images in sets.values()]) <= 0.06
+    assert np.mean([_mean(images, 20)[3] for images in sets.values()]) <= 0.04
 
 
 def test_other_things_are_less_typical_than_cats_and_dogs(sets):
@@ -71,5 +71,5 @@ def test_other_things_are_less_typical_than_cats_and_dogs(sets):
     for name in ("blood_cells", "ham10000"):
         other = head.predict(sets[name].embeddings)
         auroc = (other.typicality[:, None] < known.typicality[None, :]).mean()
-        assert auroc >= 0.98
+        assert auroc >= 0.99
         assert other.unknown.mean() >= 0.9

@@ -6,8 +6,8 @@ from sklearn.metrics import balanced_accuracy_score, confusion_matrix, log_loss
 
 from tests.training.heads.clouds import clouds
 from training.heads import FitOptions, fit_head
+from training.heads.calibration import calibrate
 from training.heads.figures import MAX_MATRIX
-from training.heads.fit import calibrate
 from training.heads.learning import ask_part, forecast_accuracy
 from training.heads.report import accuracy_interval
 from training.heads.selection import select
@@ -24,7 +24,9 @@ def test_figures_are_those_of_the_held_out_predictions(hard):
     report = fit_head(embeddings, labels, extractor_digest="d").report
     support = gather(embeddings, labels, "single_label", 0)
     selected = select(support, FitOptions())
-    chances = calibrate(support, selected.fit).probabilities(selected.fit.held_out)
+    fit = selected.fit
+    calibration = calibrate(support, fit.rows, fit.held_out, fit.margin)
+    chances = calibration.probabilities(fit.held_out)
     names = np.array(support.labels)
     truth, answer = names[support.targets[selected.fit.rows]], names[chances.argmax(axis=1)]
     assert report.confusion["labels"] == sorted(set(labels))
@@ -77,7 +79,8 @@ def test_half_of_the_examples_are_fitted_as_a_head_of_their_own_would_be():
     asked = half.rows[: len(support) - len(first)]
     expected = support.features("l2", asked) @ alone.weights.T + alone.bias
     columns = [shown.labels.index(label) for label in support.labels]
-    np.testing.assert_allclose(half.scores[: len(asked)], expected[:, columns], atol=1e-4)
+    found = half.scores[: len(asked)] - selected.fit.shift
+    np.testing.assert_allclose(found, (expected - alone.shift)[:, columns], atol=1e-4)
 
 
 @pytest.mark.parametrize(

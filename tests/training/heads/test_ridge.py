@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from tests.training.heads.clouds import clouds
-from training.heads.ridge import dual_scores, fit_dual, fit_primal, is_dual, moments_of, span_of
+from training.heads.ridge import dual_scores, fit_dual, fit_primal, is_dual, moments_of, span_of, unmasked
 from training.heads.support import gather
 
 
@@ -104,3 +104,22 @@ def test_more_precision_is_taken_where_single_is_too_little():
     span = span_of(support, "l2")
     scores = dual_scores(span.gram, support, 1e-6)
     assert np.isfinite(scores.held_out).all()
+
+
+def test_classes_between_others_are_unmasked():
+    """Five classes on a line: no line fits the indicators of the middle ones, so they are never chosen."""
+    rng = np.random.default_rng(0)
+    place = np.repeat(np.arange(5), 40)
+    points = np.column_stack((0.2 * (place - 2), np.ones(200), 0.02 * rng.standard_normal(200)))
+    support = gather(points.astype(np.float32), [str(number) for number in place], "single_label", 0)
+    plain = _primal(support, 0.01)
+    right, better = (
+        (scores.argmax(axis=1) == support.targets[plain.rows]).mean()
+        for scores in (plain.held_out, unmasked(plain, support).held_out)
+    )
+    assert better > right + 0.05
+    shifted = unmasked(plain, support)
+    np.testing.assert_allclose(
+        shifted.held_out - plain.held_out, np.tile(shifted.shift, (len(plain.rows), 1))
+    )
+    np.testing.assert_allclose(shifted.shift.sum(), 0, atol=1e-9)
