@@ -4,10 +4,10 @@
  */
 import { call, everyRow, exportPath, headPath, predictCommand } from "./api.js";
 import { droppedFiles } from "./drop.js";
+import { $, announce, discard, setImage, stamp } from "./elements.js";
 import { counted, lasted, likelihood, listed, percent, sized } from "./words.js";
 
 const BARS = 5; // probabilities of one prediction
-const $ = (id) => document.getElementById(id);
 const fileOf = new WeakMap(); // tile -> the File it shows
 const drafts = new Map(); // head name, "" for a new one -> its columns, so that looking elsewhere loses no image
 let heads = [];
@@ -18,27 +18,6 @@ let visits = 0; // counts what was opened, so that a late answer does not replac
 // Elements and errors
 
 const hashOf = (name) => `#/${encodeURIComponent(name)}`;
-const announce = (text) => ($("announce").textContent = text);
-
-/** A copy of a template's element, with texts set by selector. */
-function stamp(template, texts = {}) {
-  const element = $(template).content.firstElementChild.cloneNode(true);
-  for (const [selector, text] of Object.entries(texts)) element.querySelector(selector).textContent = text;
-  return element;
-}
-
-function setImage(image, file) {
-  image.src = URL.createObjectURL(file);
-  image.alt = image.title = file.name;
-}
-
-/** Take elements off the page for good, and let go of their images. */
-function discard(elements) {
-  for (const element of elements) {
-    for (const image of element.querySelectorAll("img")) URL.revokeObjectURL(image.src);
-    element.remove();
-  }
-}
 
 /** Show an error in the words of the service, with the inputs that it names. */
 function showError(box, { message, items = [] }) {
@@ -344,7 +323,7 @@ function showReport({ report, warnings }) {
   const known = accuracy != null;
   $("accuracy").textContent = known ? percent(accuracy) : "Not known";
   $("interval").textContent = known
-    ? `cross-validated accuracy; 95% interval from ${percent(low)} to ${percent(high)}`
+    ? `accuracy on examples held out; 95% interval from ${percent(low)} to ${percent(high)}`
     : "Too few examples to hold some out and test on them.";
   $("range").classList.toggle("unseen", !known);
   $("range-band").setAttribute("x", `${100 * low}%`);
