@@ -24,9 +24,8 @@ FEW_EACH, FEW_EACH_LIMIT = 8, 4.0
 DUAL_LIMIT = 1.5  # examples for each dimension up to which the (n, n) matrix is the cheaper one
 MAX_HELD_OUT = 4096  # examples that are left out in turn, of more examples than dimensions
 CHUNK_ROWS = 4096
-SINGLE_PRECISION = (
-    20_000.0  # ratio of examples to penalty up to which float32 keeps four digits of the weights
-)
+# Ratio of examples to penalty up to which float32 keeps three digits of the weights.
+SINGLE_PRECISION = 50_000.0
 SMALLEST_SHARE = (
     1e-6  # of an example's leverage that is left for others: below it nothing is known without it
 )
@@ -204,8 +203,11 @@ def moments_of(support: SupportSet, transform: str, rows: Ints) -> Moments:
         chunk = rows[start : start + CHUNK_ROWS]
         features = support.features(transform, chunk)
         weights = support.weights[chunk].astype(np.float32)
-        scaled = features * np.sqrt(weights)[:, None]
-        second += scaled.T @ scaled
+        if weights.min() == weights.max():
+            second += weights[0] * (features.T @ features)
+        else:
+            scaled = features * np.sqrt(weights)[:, None]
+            second += scaled.T @ scaled
         first += weights @ features
         if support.is_single:
             present, starts = np.unique(support.targets[chunk], return_index=True)

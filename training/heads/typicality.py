@@ -36,11 +36,11 @@ SMALLEST_VARIANCE = 1e-9
 SMALLEST_WEIGHT = 1e-14  # squared; the largest penalty leaves 1e-12 of a difference between classes
 TINY = 1e-30
 SMALLEST_SHARE = 1e-5  # of the largest eigenvalue; below it a direction is rounding
-MANY_FOLDS, FEW_FOLDS = 8, 4  # up to EXACT_LIMIT examples, and beyond
+MANY_FOLDS, FEW_FOLDS = 6, 4  # up to EXACT_LIMIT examples, and beyond
 MAX_EXAMPLES = 160  # directions and curve come from this many examples; means and scores come from all
 PRIOR_SPREAD = 0.3  # deviation of log distances: 0.2 on cats_dogs, 0.4 on ham10000, 0.5 on blood_cells
 PRIOR_COUNT = 3
-KNOTS = 129
+KNOTS = 65
 REACH_BELOW, REACH_ABOVE = 6.0, 10.0  # of the curve, in kernel widths
 
 
