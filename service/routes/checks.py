@@ -8,8 +8,9 @@ from starlette.responses import Response
 from service.checker import Checked
 from service.envelope import answer
 from service.openapi import errors
+from service.parameters import HeadName, Limit
 from service.routes.common import EngineOf, off_loop
-from service.schemas import ChecksAnswer, HeadName, Limit
+from service.schemas import ChecksAnswer
 from training.heads import Duplicates
 
 router = APIRouter(prefix="/v1/heads", tags=["examples"])

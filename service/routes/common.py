@@ -13,7 +13,7 @@ from service.engine import Engine
 from service.envelope import validation_error
 from service.errors import ApiError
 from service.ingest import parse_json, read_body
-from service.schemas import Parameters
+from service.parameters import Parameters
 
 MAX_JSON_BYTES = 1024 * 1024
 MAX_JSON_ITEMS = 100_000

@@ -14,8 +14,9 @@ from service.errors import ApiError
 from service.ingest import Batch, read_batch
 from service.intake import Intake
 from service.openapi import INPUT_STATUSES, errors, inputs_body
+from service.parameters import EmbeddingParameters
 from service.routes.common import EngineOf, off_loop, with_body
-from service.schemas import EmbeddingAnswer, EmbeddingParameters
+from service.schemas import EmbeddingAnswer
 
 router = APIRouter(prefix="/v1/embeddings", tags=["embeddings"])
 

@@ -10,8 +10,9 @@ from service.envelope import answer
 from service.evaluator import Evaluated
 from service.ingest import read_batch
 from service.openapi import INPUT_STATUSES, errors, examples_body
+from service.parameters import EvaluateParameters, HeadName
 from service.routes.common import EngineOf, off_loop, with_body
-from service.schemas import EvaluateAnswer, EvaluateParameters, HeadName
+from service.schemas import EvaluateAnswer
 
 router = APIRouter(prefix="/v1/heads", tags=["predictions"])
 

@@ -9,21 +9,19 @@ from service.envelope import answer
 from service.ingest import read_batch, validate_label
 from service.learner import TrainOptions
 from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
-from service.routes.common import EngineOf, off_loop, read_model, with_body
-from service.routes.heads import render_taught, train_options
-from service.schemas import (
+from service.parameters import (
     MAX_LABEL,
     AddParameters,
     ExampleId,
-    ExampleInfo,
-    ExamplePage,
     HeadName,
     Limit,
     Position,
     RelabelRequest,
-    TaughtAnswer,
     TrainParameters,
 )
+from service.routes.common import EngineOf, off_loop, read_model, with_body
+from service.routes.heads import render_taught, train_options
+from service.schemas import ExampleInfo, ExamplePage, TaughtAnswer
 from service.store import ExampleRow
 
 router = APIRouter(prefix="/v1/heads/{name}/examples", tags=["examples"])

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from service.exporter import Format
 from service.openapi import errors, file_answer
+from service.parameters import HeadName
 from service.routes.common import EngineOf, off_loop
-from service.schemas import HeadName
 
 router = APIRouter(prefix="/v1/heads/{name}/export", tags=["versions"])
 

@@ -11,18 +11,9 @@ from service.importer import is_imported
 from service.ingest import read_batch
 from service.learner import Taught, TrainOptions
 from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
+from service.parameters import CreateParameters, Cursor, HeadName, Limit, TrainParameters, TrainRequest
 from service.routes.common import EngineOf, off_loop, read_model, with_body
-from service.schemas import (
-    CreateParameters,
-    Cursor,
-    HeadDescription,
-    HeadName,
-    HeadPage,
-    Limit,
-    TaughtAnswer,
-    TrainParameters,
-    TrainRequest,
-)
+from service.schemas import HeadDescription, HeadPage, TaughtAnswer
 from service.store import HeadRow, HeadSummary
 from training.heads import NEGATIVE_LABEL, FitOptions
 

@@ -9,9 +9,10 @@ from starlette.responses import Response
 from service.envelope import answer
 from service.ingest import read_batch
 from service.openapi import INPUT_STATUSES, errors, inputs_body
+from service.parameters import HeadName, PredictParameters
 from service.predictor import Predicted
 from service.routes.common import EngineOf, off_loop, with_body
-from service.schemas import HeadName, PredictAnswer, PredictParameters
+from service.schemas import PredictAnswer
 from service.store import MULTI_LABEL
 from training.heads import Prediction
 

@@ -10,17 +10,10 @@ from service.envelope import answer
 from service.importer import is_imported
 from service.ingest import read_body
 from service.openapi import STATE_STATUSES, errors, head_file_body
+from service.parameters import HeadName, Limit, Position, VersionNumber
 from service.routes.common import EngineOf, off_loop
 from service.routes.heads import describe_head
-from service.schemas import (
-    HeadDescription,
-    HeadName,
-    Limit,
-    Position,
-    VersionDescription,
-    VersionNumber,
-    VersionPage,
-)
+from service.schemas import HeadDescription, VersionDescription, VersionPage
 from service.store import HeadRow, VersionRow
 
 router = APIRouter(prefix="/v1/heads/{name}/versions", tags=["versions"])

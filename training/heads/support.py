@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -283,6 +284,15 @@ def _label(name: object, index: int) -> str:
     return str(name)
 
 
+def _distinct(order: Ints, *keys: npt.NDArray[Any]) -> tuple[Ints, Ints]:
+    """Where in `order` a run of rows with equal keys begins, and the number of the run of each row."""
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = np.any([(key[1:] != key[:-1]).any(axis=1) for key in keys], axis=0)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.cumsum(new) - 1
+    return np.flatnonzero(new), place
+
+
 def _one_label_each(
     array: Floats, halves: npt.NDArray[np.uint64], codes: Ints, columns: Sequence[str], negatives: bool
 ) -> SupportSet:
@@ -296,12 +306,7 @@ def _one_label_each(
     )
     order = np.concatenate([blocks[code] for code in ranked])
     targets = np.repeat(np.arange(len(columns)), [len(blocks[code]) for code in ranked])
-    ordered = halves[order]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1) | (targets[1:] != targets[:-1])
-    first = np.flatnonzero(new)
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.cumsum(new) - 1
+    first, place = _distinct(order, halves[order], targets[:, None])
     indicator = np.zeros((len(first), len(columns)), dtype=bool)
     indicator[np.arange(len(first)), targets[first]] = True
     return SupportSet(
@@ -313,7 +318,7 @@ def _one_label_each(
         labels=tuple(columns[code] for code in ranked if columns[code] != NEGATIVE_LABEL),
         negatives=negatives,
         indicator=indicator,
-        shared_inputs=len(first) - len(np.unique(ordered[first, 0])),
+        shared_inputs=len(first) - len(np.unique(halves[order[first], 0])),
     )
 
 
@@ -330,12 +335,8 @@ def _any_labels(
     )
     indicator = indicator[:, ranked]
     order = np.lexsort((*indicator.T[::-1], halves[:, 1], halves[:, 0]))
-    ordered, rows = halves[order], indicator[order]
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1) | (rows[1:] != rows[:-1]).any(axis=1)
-    first = np.flatnonzero(new)
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.cumsum(new) - 1
+    rows = indicator[order]
+    first, place = _distinct(order, halves[order], rows)
     return SupportSet(
         task="multi_label",
         embeddings=array,

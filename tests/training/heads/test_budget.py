@@ -4,26 +4,16 @@
 the shortest of several times is compared, on one thread.
 """
 
-import time
-
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from benchmarks.embedded import best_time_s
 from tests.training.heads.clouds import clouds
 from training.heads import FitOptions, HeadStack, fit_head
 
 ROOT = FitOptions(transform="signed_root_l2")
-
-
-def _shortest_s(call, repeats=12):
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 @pytest.mark.parametrize(("classes", "shots", "times"), [(2, 10, 0.5), (10, 20, 1.0), (100, 5, 2.0)])
@@ -32,10 +22,10 @@ def test_a_fit_with_its_report_is_not_slower_than_one_plain_fit(classes, shots, 
     features = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     with threadpool_limits(1):
         plain = np.mean([
-            _shortest_s(lambda c=c: LogisticRegression(C=c, max_iter=1000).fit(features, labels), 3)
+            best_time_s(lambda c=c: LogisticRegression(C=c, max_iter=1000).fit(features, labels), 3)
             for c in (1, 10, 100)
         ])  # fmt: skip
-        whole = _shortest_s(lambda: fit_head(embeddings, labels, extractor_digest="d"))
+        whole = best_time_s(lambda: fit_head(embeddings, labels, extractor_digest="d"), 12)
     assert times * whole < plain
 
 
@@ -48,6 +38,6 @@ def test_a_thousand_heads_cost_little_more_than_one_matrix_product():
     matrix = np.concatenate([head.weights for head in heads] * 50)
     feature = np.random.default_rng(0).random(1280, dtype=np.float32)
     with threadpool_limits(1):
-        product = _shortest_s(lambda: matrix @ feature, 40)
-        whole = _shortest_s(lambda: stack.predict(feature), 40)
+        product = best_time_s(lambda: matrix @ feature, 40)
+        whole = best_time_s(lambda: stack.predict(feature), 40)
     assert whole < 2.5 * product

@@ -1,0 +1,176 @@
+"""What clients may ask of the REST surface: path and query parameters, and small bodies, as pydantic models.
+
+Knows names, types and bounds. Does not know what they do.
+"""
+
+from typing import Annotated, Literal
+
+from fastapi import Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.store import SINGLE_LABEL, Task
+
+MAX_PAGE = 1000
+MAX_LABEL = 256
+
+HeadName = Annotated[
+    str,
+    Path(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=128,
+        description="Name of a head: letters, digits, dot, underscore and dash.",
+        examples=["pets"],
+    ),
+]
+VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of a version.", examples=[1])]
+ExampleId = Annotated[
+    str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of an example.", examples=["0" * 32])
+]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most rows of one page.")]
+Cursor = Annotated[
+    str | None, Query(max_length=256, description="The `next` of the page before.", examples=["pets"])
+]
+Position = Annotated[
+    int | None, Query(ge=1, le=2**63 - 1, description="The `next` of the page before.", examples=[100])
+]
+OnError = Annotated[
+    Literal["fail", "skip"],
+    Field(description="`fail`: one bad input refuses the whole request. `skip`: the good ones are used."),
+]
+
+
+class Parameters(BaseModel):
+    """Query parameters, or the same names beside the inputs of a JSON body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class TrainParameters(Parameters):
+    """How a head is fitted."""
+
+    regularisation: Annotated[
+        float | None,
+        Field(
+            ge=1e-6,
+            le=1e6,
+            description="Strength of the L2 penalty; left out: chosen from the data.",
+            examples=[1.0],
+        ),
+    ] = None
+    transform: Annotated[
+        Literal["signed_root_l2", "l2"] | None,
+        Field(
+            description="From embeddings to features; left out: chosen from the data.",
+            examples=["signed_root_l2"],
+        ),
+    ] = None
+    unknown_rate: Annotated[
+        float, Field(ge=0, le=0.5, description="Share of in-class inputs that may be called unknown.")
+    ] = 0.05
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1, description="Typicality below which an input is unknown; left out: from unknown_rate."
+        ),
+    ] = None
+    publish: Annotated[bool, Field(description="Serve the new version at once.")] = True
+
+
+class SupportParameters(TrainParameters):
+    """How a change of the support set is carried out."""
+
+    train: Annotated[bool, Field(description="Train a new version from the changed support set.")] = True
+    on_error: OnError = "fail"
+    label: Annotated[
+        str | None,
+        Field(max_length=MAX_LABEL, description="Label of inputs that do not carry one (a raw body)."),
+    ] = None
+
+
+class CreateParameters(SupportParameters):
+    """How a head is created."""
+
+    task: Annotated[
+        Task,
+        Field(description="Whether an input has one label or any number of them.", examples=["multi_label"]),
+    ] = SINGLE_LABEL
+
+    extractor: Annotated[
+        str | None, Field(max_length=128, description="Name of a loaded extractor; left out: the default.")
+    ] = None
+
+
+class AddParameters(SupportParameters):
+    """How examples are added."""
+
+
+class PredictParameters(Parameters):
+    """How inputs are predicted."""
+
+    version: Annotated[
+        int | None, Field(ge=1, le=2**31 - 1, description="Number of a version; left out: the published one.")
+    ] = None
+    top_k: Annotated[int, Field(ge=1, le=1000, description="Most probabilities of one prediction.")] = 10
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1, description="Typicality below which an input is unknown; left out: the version's own."
+        ),
+    ] = None
+    on_error: OnError = "fail"
+
+
+class EvaluateParameters(Parameters):
+    """How a head is evaluated."""
+
+    version: Annotated[
+        int | None, Field(ge=1, le=2**31 - 1, description="Number of a version; left out: the published one.")
+    ] = None
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0, le=1, description="Typicality below which an input is unknown; left out: the version's own."
+        ),
+    ] = None
+    label: Annotated[
+        str | None,
+        Field(max_length=MAX_LABEL, description="Label of inputs that do not carry one (a raw body)."),
+    ] = None
+    on_error: OnError = "fail"
+
+
+class EmbeddingParameters(Parameters):
+    """How inputs are embedded (the names of the OpenAI API)."""
+
+    model: Annotated[
+        str | None, Field(max_length=128, description="Name of a loaded extractor; left out: the default.")
+    ] = None
+    encoding_format: Annotated[
+        Literal["float", "base64"], Field(description="`base64`: little-endian float32.")
+    ] = "float"
+    dimensions: Annotated[
+        int | None, Field(ge=1, le=2**20, description="Only the extractor's own number of dimensions.")
+    ] = None
+    user: Annotated[str | None, Field(max_length=512, description="Accepted and ignored.")] = None
+
+
+class TrainRequest(TrainParameters):
+    """Body of a training request."""
+
+    classes: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]] | None,
+        Field(
+            min_length=1,
+            max_length=100_000,
+            description="Classes that take part; negatives always do. Left out: all.",
+            examples=[["cat", "dog"]],
+        ),
+    ] = None
+
+
+class RelabelRequest(BaseModel):
+    """Body of a relabelling."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    label: Annotated[str, Field(min_length=1, max_length=MAX_LABEL, examples=["dog"])]
