@@ -119,9 +119,7 @@ def _problem(item: Input, head: Head) -> ItemError | None:
 
 def _warnings(evaluation: Evaluation, in_support_set: int) -> Iterator[dict[str, str]]:
     if in_support_set:
-        message = (
-            f"{in_support_set} inputs are examples of this head, which say little of how it does on new ones."
-        )
+        message = f"Also examples of this head, so they say little of new inputs: {in_support_set}."
         yield {"code": "in_support_set", "message": message}
     absent = [row["label"] for row in evaluation.per_class if not row["support"]]
     if absent:

@@ -254,11 +254,14 @@ async function copyCommand() {
 
 // Heads
 
+/** Names of the classes. A head that was imported has no examples, so no classes of its own. */
+const classesOf = ({ classes, published_classes: published }) => (classes.length ? classes.map(({ label }) => label) : published);
+
 async function loadHeads() {
   heads = await everyRow("/v1/heads", "heads");
   const links = heads.map((head) => {
     const version = head.published_version ? `version ${head.published_version}` : "not published";
-    const classes = listed(head.classes.map(({ label }) => label));
+    const classes = listed(classesOf(head));
     const link = stamp("head-link", { b: head.head, span: `${classes}; ${counted(head.examples, "example")}; ${version}` });
     link.firstElementChild.href = hashOf(head.head);
     return link;
@@ -289,11 +292,10 @@ async function show(name, taught = null) {
 }
 
 function showHead(versions, taught) {
-  const { head, classes, examples, extractor, published_version: published, up_to_date: upToDate } = current;
+  const { head, examples, extractor, published_version: published, up_to_date: upToDate } = current;
   const version = published ? `Version ${published} is published.` : "No version is published.";
   const stale = published && !upToDate ? " The examples are not those that it was trained from." : "";
-  // A head that was imported has no examples, so no classes of its own.
-  const known = (classes.length ? classes : current.published_classes).length;
+  const known = classesOf(current).length;
   const facts = `${counted(known, "class", "classes")}, ${counted(examples, "example")}, on ${extractor.name}.`;
   $("head-title").textContent = head;
   $("head-facts").textContent = `${facts} ${version}${stale}`;
@@ -325,6 +327,8 @@ function showReport({ report, warnings }) {
   $("interval").textContent = known
     ? `accuracy on examples held out; 95% interval from ${percent(low)} to ${percent(high)}`
     : "Too few examples to hold some out and test on them.";
+  const { accuracy: expected } = report.forecast ?? {};
+  $("forecast").textContent = expected > accuracy ? `With twice the examples, about ${percent(expected)} is to be expected.` : "";
   $("range").classList.toggle("unseen", !known);
   $("range-band").setAttribute("x", `${100 * low}%`);
   $("range-band").setAttribute("width", `${100 * (high - low)}%`);
