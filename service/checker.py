@@ -8,17 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from service import metrics
 from service.embedder import Embedders
 from service.errors import ApiError
+from service.learner import MAX_ATTEMPTS
 from service.store import Store, SupportSet
 from service.support import Member, arranged
 from training.heads import Findings, FitOptions, check_examples
-
-# A reader that loses this often against removals gives up with a 409 and leaves the retry to its caller.
-MAX_ATTEMPTS = 8
 
 
 @dataclass(frozen=True)
@@ -68,9 +64,7 @@ class Checker:
             raise ApiError(409, "conflict", "others removed examples at every attempt; try again")
         members = [Member(key, label) for key, label in zip(support.keys, support.labels, strict=True)]
         keys, labels = arranged(members, support.task)
-        matrix = np.empty((len(keys), embedder.extractor.dim), np.float32)
-        for row, key in enumerate(keys):
-            matrix[row] = vectors[key]
+        matrix = embedder.matrix(keys, vectors)
         loaded = time.perf_counter()
         with metrics.stage("check"):
             findings = check_examples(matrix, labels, options=FitOptions(task=support.task))

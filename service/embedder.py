@@ -108,6 +108,13 @@ class Embedder:
             embed_s=wall_s * (1 - decode_share),
         )
 
+    def matrix(self, keys: Sequence[str], vectors: Mapping[str, Vector]) -> npt.NDArray[np.float32]:
+        """The embeddings of some keys as rows, shape (len(keys), dim)."""
+        rows = np.empty((len(keys), self.extractor.dim), np.float32)
+        for row, key in enumerate(keys):
+            rows[row] = vectors[key]
+        return rows
+
     def cached(self, keys: Sequence[str]) -> dict[str, Vector]:
         """The embeddings that memory or store has, by key."""
         found: dict[str, Vector] = {}

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from service import metrics
 from service.embedder import Embedders
 from service.errors import ItemError
@@ -74,7 +72,7 @@ class Evaluator:
         members, counts = intake.join((), task)
         keys, labels = arranged(members, task)
         with metrics.stage("score"):
-            matrix = np.stack([intake.embedded.vectors[key] for key in keys])
+            matrix = embedder.matrix(keys, intake.embedded.vectors)
             prediction = head.predict(matrix, threshold=threshold)
             evaluation = evaluate(prediction, [(one,) if isinstance(one, str) else one for one in labels])
         end = time.perf_counter()

@@ -14,7 +14,6 @@ from service.store import (
     MULTI_LABEL,
     SINGLE_LABEL,
     Change,
-    HeadNotFoundError,
     HeadRow,
     NewVersion,
     RevisionConflictError,
@@ -66,7 +65,7 @@ class Importer:
         raise ApiError(409, "conflict", "others changed this head at every attempt; try again")
 
     def _commit(self, name: str, head: Head, embedder: Embedder, *, publish: bool) -> int:
-        current = self._find(name)
+        current = self._store.heads.find(name)
         task: Task = MULTI_LABEL if head.task == MULTI_LABEL else SINGLE_LABEL
         if current:
             _require_same_kind(current, head)
@@ -94,12 +93,6 @@ class Importer:
             committed = self._store.heads.commit(change)
         metrics.VERSIONS.inc()
         return committed.head.last_version
-
-    def _find(self, name: str) -> HeadRow | None:
-        try:
-            return self._store.heads.get(name)
-        except HeadNotFoundError:
-            return None
 
 
 def _require_same_kind(current: HeadRow, head: Head) -> None:

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from service import metrics
 from service.embedder import Embedder, Embedders
 from service.errors import ApiError
@@ -19,7 +17,6 @@ from service.plan import Plan
 from service.store import (
     SINGLE_LABEL,
     Change,
-    HeadNotFoundError,
     HeadRow,
     NewExample,
     NewVersion,
@@ -86,7 +83,7 @@ class Learner:
         members, counts = intake.join((), task)
 
         def plan() -> Plan:
-            current = self._find(name)
+            current = self._store.heads.find(name)
             change = Change(
                 head=name,
                 extractor_name=embedder.extractor.name,
@@ -154,12 +151,6 @@ class Learner:
         embedder = self._embedder_of(name)
 
         return self._carry_out(lambda: edit(self._current(name, embedder)), embedder, train, None)
-
-    def _find(self, name: str) -> HeadRow | None:
-        try:
-            return self._store.heads.get(name)
-        except HeadNotFoundError:
-            return None
 
     def _embedder_of(self, name: str) -> Embedder:
         return self._embedders.with_digest(self._store.heads.get(name).extractor_digest)
@@ -246,12 +237,9 @@ class Learner:
         vectors.update(embedder.cached([key for key in keys if key not in vectors]))
         if any(key not in vectors for key in keys):
             raise RevisionConflictError("an example was removed while its embedding was read")
-        matrix = np.empty((len(keys), embedder.extractor.dim), np.float32)
-        for row, key in enumerate(keys):
-            matrix[row] = vectors[key]
         with metrics.stage("fit"):
             return fit_head(
-                matrix,
+                embedder.matrix(keys, vectors),
                 labels,
                 extractor_digest=embedder.extractor.digest,
                 options=train.fit,

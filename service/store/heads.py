@@ -82,6 +82,13 @@ class Heads:
             raise HeadNotFoundError(name)
         return HeadRow(**row._mapping)
 
+    def find(self, name: str) -> HeadRow | None:
+        """The head as it is now, if there is one."""
+        try:
+            return self.get(name)
+        except HeadNotFoundError:
+            return None
+
     def summary(self, name: str) -> HeadSummary:
         """The head with its examples counted by label and its published version.
 

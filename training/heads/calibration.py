@@ -12,7 +12,7 @@ from math import log
 import numpy as np
 import numpy.typing as npt
 
-from training.heads.support import Doubles, Ints, SupportSet
+from training.heads.support import Doubles, Ints, SupportSet, evenly
 
 NEWTON_STEPS = 50
 LARGEST_STEP = 1.0
@@ -99,7 +99,7 @@ def calibrate(support: SupportSet, rows: Ints, held_out: Doubles, margin: float)
     """
     most = max(FEWEST_CALIBRATED, CALIBRATION_SCORES // support.columns)
     if len(rows) > most:
-        asked = np.linspace(0, len(rows) - 1, most).round().astype(np.int64)
+        asked = evenly(len(rows), most)
         rows, held_out = rows[asked], held_out[asked]
     weights = support.weights[rows]
     if support.is_single:

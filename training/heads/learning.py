@@ -14,7 +14,7 @@ from scipy.linalg import lapack
 
 from training.heads.ridge import moments_of, solve_primal
 from training.heads.selection import Selected
-from training.heads.support import Doubles, Ints, SupportSet
+from training.heads.support import Doubles, Ints, SupportSet, evenly
 
 # Error after a doubling over error before: mean over cats_dogs, blood_cells and ham10000.
 USUAL_FACTOR = 0.85
@@ -74,15 +74,14 @@ def forecast_accuracy(before: float, after: float, doublings: int, asked: int) -
 
 def _every(support: SupportSet, step: int) -> npt.NDArray[np.bool_]:
     """Whether an example is one of every `step` of its class, in their canonical (random) order: (n,)."""
-    starts = np.searchsorted(support.targets, np.arange(support.columns))
-    return np.asarray((np.arange(len(support)) - starts[support.targets]) % step == 0)
+    return np.asarray((np.arange(len(support)) - support.starts[support.targets]) % step == 0)
 
 
 def _dual_part(
     gram: npt.NDArray[np.float32], support: SupportSet, penalty: float, part: npt.NDArray[np.bool_]
 ) -> tuple[Ints, Doubles]:
     known, asked = np.flatnonzero(part), np.flatnonzero(~part)
-    asked = asked[np.linspace(0, len(asked) - 1, min(len(asked), MAX_ASKED)).round().astype(np.int64)]
+    asked = asked[evenly(len(asked), MAX_ASKED)]
     indicator = support.indicator[known].astype(np.float32)
     totals = support.weights[known] @ indicator
     weights = support.weights[known] / (indicator @ (totals / totals.mean()))
@@ -104,6 +103,6 @@ def _primal_part(
     choice = selected.choice
     fit = solve_primal(moments_of(support, choice.transform, np.flatnonzero(part)), choice.penalty)
     rows = np.flatnonzero(~part)
-    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_ASKED)).round().astype(np.int64)]
+    rows = rows[evenly(len(rows), MAX_ASKED)]
     features = support.features(choice.transform, rows)
     return rows, (features @ fit.weights.T).astype(np.float64) + fit.bias

@@ -45,7 +45,6 @@ class Ridge:
     rows : (h,) int64, the examples that were left out in turn
     fitted : (h, K) float64, scores of these examples by the fit that knows them
     held_out : (h, K) float64, scores of these examples by the fits that do not
-    losses : (h,) float64, squared error of `held_out`
     margin : how much higher the fit scores the labels that an example has than the others, on average
     center : (d,) float32, weighted mean of the features
     shift : (K,) float64, what `unmasked` has added to every score; None if nothing
@@ -56,7 +55,6 @@ class Ridge:
     rows: Ints
     fitted: Doubles
     held_out: Doubles
-    losses: Doubles
     margin: float
     center: Floats
     shift: Doubles | None = None
@@ -89,7 +87,8 @@ def span_of(support: SupportSet, transform: str) -> Span:
 
 @dataclass(frozen=True, eq=False)
 class DualScores:
-    """`Ridge` without its weights: coefficients (n, K), the bias, and the scores of all examples."""
+    """`Ridge` without its weights: coefficients (n, K), the bias, scores of all examples, and the squared
+    error (n,) of each that is held out."""
 
     coefficients: Numbers
     bias: Doubles
@@ -176,7 +175,6 @@ def fit_dual(span: Span, support: SupportSet, scores: DualScores) -> Ridge:
         rows=rows,
         fitted=scores.fitted[rows],
         held_out=scores.held_out[rows],
-        losses=scores.losses[rows],
         margin=margin_of(scores.fitted, support.indicator),
         center=span.center,
     )
@@ -259,7 +257,6 @@ def fit_primal(support: SupportSet, transform: str, penalty: float, moments: Mom
         rows=asked[known],
         fitted=fitted[known],
         held_out=(support.indicator[asked] - residuals)[known],
-        losses=np.vecdot(residuals, residuals)[known],
         margin=margin_of(fitted, support.indicator[asked]),
         center=fit.center.astype(np.float32),
     )

@@ -84,7 +84,7 @@ class SupportSet:
     def counts(self) -> Ints:
         """Examples of each column, with their copies: (K,) int64."""
         if self.is_single:
-            return np.add.reduceat(self.multiplicity, self._starts)
+            return np.add.reduceat(self.multiplicity, self.starts)
         return np.asarray(self.multiplicity @ self.indicator)
 
     @property
@@ -117,7 +117,7 @@ class SupportSet:
     def sums(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """values @ indicator, for values (m, n): sums over the examples of each column, (m, K)."""
         if self.is_single:
-            return np.asarray(np.add.reduceat(values, self._starts, axis=1))
+            return np.asarray(np.add.reduceat(values, self.starts, axis=1))
         return np.asarray(values @ self.indicator.astype(values.dtype))
 
     @property
@@ -131,18 +131,18 @@ class SupportSet:
         classes = np.flatnonzero(self.distinct_counts > 1)
         counts = self.distinct_counts[classes]
         turn = np.arange(counts.max(initial=0))[:, None]
-        return np.asarray(self._starts[classes] + turn % counts)
+        return np.asarray(self.starts[classes] + turn % counts)
 
     def sample(self, most: int) -> Ints:
         """At most about `most` rows that stand for all, ascending: at least two of a class, or none of it."""
         if len(self) <= most:
             return np.arange(len(self))
         if not self.is_single:
-            return np.linspace(0, len(self) - 1, most).round().astype(np.int64)
+            return evenly(len(self), most)
         quota = max(2, most // self.columns)
         chosen = [
             np.arange(start, start + min(count, quota))
-            for start, count in zip(self._starts.tolist(), self.distinct_counts.tolist(), strict=True)
+            for start, count in zip(self.starts.tolist(), self.distinct_counts.tolist(), strict=True)
         ]
         return np.concatenate(chosen[: max(2, most // quota)])
 
@@ -150,11 +150,11 @@ class SupportSet:
         """At most about `most` rows in the proportions of all, ascending, and two of every class."""
         if len(self) <= most:
             return np.arange(len(self))
-        rows = np.linspace(0, len(self) - 1, most).round().astype(np.int64)
+        rows = evenly(len(self), most)
         if not self.is_single:
             return rows
-        ends = self._starts + np.minimum(self.distinct_counts, 2) - 1
-        return np.unique(np.concatenate((rows, self._starts, ends)))
+        ends = self.starts + np.minimum(self.distinct_counts, 2) - 1
+        return np.unique(np.concatenate((rows, self.starts, ends)))
 
     def subset(self, rows: Ints) -> "SupportSet":
         """Some rows, ascending, with the columns that they have."""
@@ -172,8 +172,14 @@ class SupportSet:
         )
 
     @cached_property
-    def _starts(self) -> Ints:
+    def starts(self) -> Ints:
+        """First row of each column of a single-label set: (K,) int64."""
         return np.concatenate(([0], np.cumsum(self.distinct_counts)[:-1]))
+
+
+def evenly(count: int, most: int) -> Ints:
+    """At most `most` of `count` positions, evenly spread, ascending."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def check_embeddings(embeddings: object, error: type[Exception] = SupportSetError) -> Floats:

@@ -19,7 +19,7 @@ from scipy.special import ndtr
 
 from training.heads.ridge import CHUNK_ROWS
 from training.heads.selection import Selected
-from training.heads.support import Doubles, Ints, SupportSet
+from training.heads.support import Doubles, Ints, SupportSet, evenly
 from training.heads.transform import Floats
 
 # A feature is multiplied with K weights, the mean and the directions: small heads can afford more of these.
@@ -127,7 +127,7 @@ def fit_typicality(support: SupportSet, selected: Selected) -> Typicality:
     origin = (span @ mean).astype(np.float64)
     held_out = (fit.held_out[known] - fit.bias) @ basis
     centers = _centers(support, transform, rows, held_out, span)
-    sample = _even(len(rows), MAX_EXAMPLES)
+    sample = evenly(len(rows), MAX_EXAMPLES)
     rows, held_out = rows[sample], held_out[sample]
     groups = support.targets[rows] if support.is_single else np.zeros(len(rows), dtype=np.int64)
     features = _around(support, selected, rows, mean)
@@ -156,7 +156,7 @@ def _around(support: SupportSet, selected: Selected, rows: Ints, mean: Floats) -
 def _without_held_out(support: SupportSet, transform: str, share: Doubles, mean: Floats) -> Typicality:
     """One example of each class: only the distance to the mean of all is known, and hardly its spread."""
     rows = np.flatnonzero(share)
-    rows = rows[_even(len(rows), MAX_EXAMPLES)]
+    rows = rows[evenly(len(rows), MAX_EXAMPLES)]
     offsets = (support.features(transform, rows) - mean).astype(np.float64)
     log_range, values = _curve(log_distances(squares(offsets) * _away(share[rows]) ** 2))
     dimensions, columns = len(mean), support.columns
@@ -282,11 +282,6 @@ def _leading(grams: Floats, limit: int) -> tuple[Doubles, Doubles]:
     frame = np.linalg.qr(sketch)[0]
     values, inner = np.linalg.eigh((np.swapaxes(frame, -1, -2) @ (grams @ frame)).astype(np.float64))
     return values[..., inner.shape[-1] - limit :], (frame @ inner)[..., inner.shape[-1] - limit :]
-
-
-def _even(count: int, most: int) -> Ints:
-    """At most `most` of `count` positions, evenly spread."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
 
 def squares(vectors: npt.NDArray[np.floating]) -> Doubles:
