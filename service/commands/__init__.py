@@ -1,0 +1,5 @@
+"""The commands of `headstart`, one file for each. Whatever is heavy is imported when a command is called."""
+
+from service.commands import export, serve
+
+COMMANDS = (serve.command, export.command)

@@ -1,0 +1,45 @@
+"""What the commands share: kinds of arguments, settings, errors and progress as a person sees them.
+
+Knows no command.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from service.config import Settings, SettingsError
+from training.errors import HeadstartError
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+def read_settings() -> Settings:
+    """The settings, or an error that the user reads."""
+    try:
+        return Settings.from_env()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Errors that are raised on purpose, and those of files, in one line instead of a traceback."""
+    try:
+        yield
+    except (HeadstartError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[str, float], None]]:
+    """A bar that is told the stage that begins and the fraction (0 to 1) of the whole that is done."""
+    with click.progressbar(length=100, label=label, show_eta=False) as bar:
+
+        def show(stage: str, fraction: float) -> None:
+            bar.label = f"{label}: {stage}"
+            bar.update(round(fraction * 100) - bar.pos)
+
+        yield show
