@@ -75,8 +75,9 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-e
 lock: | $(BIN)/uv ## pin the dependencies again
 	$(COMPILE) -o requirements/serve.txt
 	$(COMPILE) --extra gpu -c requirements/serve.txt -o requirements/gpu.txt
+	$(COMPILE) --extra s3 -c requirements/serve.txt -o requirements/s3.txt
 	$(COMPILE) --extra export -c requirements/serve.txt -o requirements/export.txt
-	$(COMPILE) --extra export --extra dev -c requirements/export.txt -o requirements/dev.txt
+	$(COMPILE) --extra export --extra s3 --extra dev -c requirements/export.txt -c requirements/s3.txt -o requirements/dev.txt
 
 bento: export ## pack the service with its extractor: import it into the model store, bentoml build
 	$(BIN)/python deploy/bento.py .headstart/extractors/$(EXTRACTOR)

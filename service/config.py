@@ -97,8 +97,13 @@ class Settings:
 
     host: str = _setting("127.0.0.1", _address, "address to listen on")
     port: int = _setting(3000, _integer(1, 65535), "port to listen on")
-    home: Path = _setting(Path(".headstart"), _path, "folder of the database and the extractors")
+    home: Path = _setting(Path(".headstart"), _path, "folder of the database, the blobs and the extractors")
     database_url: str = _setting("", _text, "SQLAlchemy URL; empty: SQLite under the home folder")
+    blob_url: str = _setting(
+        "",
+        _text,
+        "where blobs are: a folder or an fsspec URL such as `s3://bucket/prefix`; empty: HOME/blobs",
+    )
     extractors: tuple[str, ...] = _setting(
         ("efficientnet-lite0",),
         _names,
@@ -154,6 +159,10 @@ class Settings:
     @property
     def resolved_database_url(self) -> str:
         return self.database_url or f"sqlite:///{self.home.absolute() / 'headstart.db'}"
+
+    @property
+    def resolved_blob_url(self) -> str:
+        return self.blob_url or str(self.home.absolute() / "blobs")
 
     @property
     def core_count(self) -> int:

@@ -27,7 +27,7 @@ def prepare(settings: Settings) -> None:
         No process could serve; the message says what to do.
     """
     _load_extractors(settings)
-    store = Store.open(settings.resolved_database_url)
+    store = Store.open(settings.resolved_database_url, settings.resolved_blob_url)
     try:
         store.migrate()
     finally:
@@ -68,7 +68,7 @@ class Engine:
             The process cannot serve; the message says what to do.
         """
         extractors = _load_extractors(settings)
-        store = Store.open(settings.resolved_database_url)
+        store = Store.open(settings.resolved_database_url, settings.resolved_blob_url)
         store.check()
         embedders = Embedders(
             [

@@ -1,7 +1,10 @@
 """What Headstart remembers: heads, examples, versions, embeddings. Knows no HTTP and no training."""
 
+from service.store.blobs import BlobEntry, BlobStore
 from service.store.changes import Change, Committed, NewExample, NewVersion, Vector
 from service.store.errors import (
+    BlobNotFoundError,
+    BlobUrlError,
     DatabaseUrlError,
     DuplicateExampleError,
     EmbeddingNotFoundError,
@@ -33,6 +36,10 @@ from service.store.store import Store
 __all__ = [
     "MULTI_LABEL",
     "SINGLE_LABEL",
+    "BlobEntry",
+    "BlobNotFoundError",
+    "BlobStore",
+    "BlobUrlError",
     "Change",
     "Committed",
     "DatabaseUrlError",

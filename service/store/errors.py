@@ -8,6 +8,8 @@
     ├── DuplicateExampleError      the head has the same input already, or the same label of it
     ├── RevisionConflictError      the head was changed, created or deleted in the meantime
     ├── InvalidTextError           a string that no database can hold: U+0000 or a lone surrogate
+    ├── BlobNotFoundError          no blob of that key, or none any more
+    ├── BlobUrlError               a URL that names no place where blobs can be kept
     ├── DatabaseUrlError           a URL that names no database that can be used
     ├── SchemaError                the tables are missing, older or newer than this code
     └── StoreUnavailableError      locked for too long, disk full, not writable, connection lost
@@ -82,6 +84,20 @@ class RevisionConflictError(StoreError):
 
 class InvalidTextError(StoreError):
     code = "invalid_text"
+
+
+class BlobNotFoundError(StoreError):
+    """`key` has no blob."""
+
+    code = "blob_not_found"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"there is no blob {key!r}")
+
+
+class BlobUrlError(StoreError):
+    code = "invalid_blob_url"
 
 
 class DatabaseUrlError(StoreError):

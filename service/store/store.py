@@ -1,10 +1,11 @@
-"""The store: everything that is remembered, behind one object. Knows no HTTP, no extractor, no training."""
+"""The store: everything that is remembered, rows and blobs, behind one object. Knows no HTTP, no training."""
 
 from types import TracebackType
 
 from sqlalchemy import select
 
 from service.store import schema
+from service.store.blobs import BlobStore
 from service.store.database import BUSY_TIMEOUT_S, Database
 from service.store.embeddings import Embeddings
 from service.store.examples import Examples
@@ -13,9 +14,9 @@ from service.store.versions import Versions
 
 
 class Store:
-    """Heads, examples, versions and embeddings in one database; safe to share between threads.
+    """Heads, examples, versions and embeddings in one database, and blobs; safe to share between threads.
 
-    Several processes open the same database; what one has committed, all see at their next call.
+    Several processes open the same ones; what one has committed, all see at their next call.
 
     Attributes
     ----------
@@ -23,32 +24,35 @@ class Store:
     examples : Examples
     versions : Versions
     embeddings : Embeddings
+    blobs : BlobStore
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
         self.heads = Heads(database)
         self.examples = Examples(database)
         self.versions = Versions(database)
         self.embeddings = Embeddings(database)
+        self.blobs = blobs
 
     @classmethod
-    def open(cls, database_url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Store":
+    def open(cls, database_url: str, blob_url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Store":
         """A store on a database that need not exist yet; `migrate` makes its tables.
 
         Parameters
         ----------
         database_url : `sqlite:////folder/headstart.db` (the folder is made) or `postgresql://...`.
+        blob_url : path of a folder (made when it is needed) or an fsspec URL, see `BlobStore.open`.
         busy_timeout_s : how long a call waits for other writers before it gives up.
 
         Raises
         ------
-        DatabaseUrlError
-            The URL names no database that can be used.
+        DatabaseUrlError, BlobUrlError
+            A URL names nothing that can be used.
         StoreUnavailableError
             The folder cannot be made or written to.
         """
-        return cls(Database(database_url, busy_timeout_s))
+        return cls(Database(database_url, busy_timeout_s), BlobStore.open(blob_url))
 
     def migrate(self) -> None:
         """Make the tables, or bring them up to date. Any number of processes may do so at once.

@@ -93,7 +93,7 @@ def test_an_extractor_that_is_not_loaded_is_named(engine: Engine) -> None:
 
 def test_the_stored_cache_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.writeback.PRUNE_EVERY_BYTES", 1)
-    store = Store.open(f"sqlite:///{tmp_path / 'cache.db'}")
+    store = Store.open(f"sqlite:///{tmp_path / 'cache.db'}", str(tmp_path / "blobs"))
     store.migrate()
     vector = np.ones(16, np.float32)
     writer = EmbeddingWriter(store, max_bytes=10 * vector.nbytes)

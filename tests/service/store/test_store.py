@@ -40,9 +40,13 @@ def url(folder: Path) -> str:
     return f"sqlite:///{folder / 'headstart.db'}"
 
 
+def blob_url(folder: Path) -> str:
+    return str(folder / "blobs")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(url(tmp_path))
+    store = Store.open(url(tmp_path), blob_url(tmp_path))
     store.migrate()
     yield store
     store.close()
@@ -67,7 +71,7 @@ def change(name: str, *numbers: int, label: str = "cat", **fields: object) -> Ch
 
 def test_a_committed_head_comes_back_whole(store: Store, tmp_path: Path) -> None:
     committed = store.heads.commit(change("pets", 1, 2))
-    other = Store.open(url(tmp_path))
+    other = Store.open(url(tmp_path), blob_url(tmp_path))
     assert other.heads.get("pets") == committed.head
     assert other.heads.summary("pets").label_counts == {"cat": 2}
     published = other.heads.published("pets")
@@ -223,7 +227,7 @@ def test_hostile_text_is_kept_as_it_is(store: Store, text: str) -> None:
 
 
 def test_a_database_that_is_not_migrated_is_not_ready(tmp_path: Path) -> None:
-    store = Store.open(url(tmp_path))
+    store = Store.open(url(tmp_path), blob_url(tmp_path))
     with pytest.raises(SchemaError):
         store.check()
     store.migrate()
@@ -239,15 +243,15 @@ def test_migrations_make_the_tables_that_the_code_expects(store: Store, tmp_path
     engine.dispose()
 
 
-def _migrate(database_url: str) -> None:
-    store = Store.open(database_url)
+def _migrate(folder: Path) -> None:
+    store = Store.open(url(folder), blob_url(folder))
     store.migrate()
     store.close()
 
 
 def test_two_processes_may_migrate_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_migrate, args=(url(tmp_path),)) for _ in range(2)]
+    processes = [context.Process(target=_migrate, args=(tmp_path,)) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -257,9 +261,10 @@ def test_two_processes_may_migrate_at_once(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
+from pathlib import Path
 from service.store import Store
-from tests.service.store.test_store import change
-store = Store.open(sys.argv[1])
+from tests.service.store.test_store import blob_url, change, url
+store = Store.open(url(Path(sys.argv[1])), blob_url(Path(sys.argv[1])))
 for i in range(int(sys.argv[2]), 10_000_000):
     store.heads.commit(change(f"h{i}", i, i + 1))
     print(i, flush=True)
@@ -270,7 +275,7 @@ def test_what_a_killed_writer_was_told_is_there_and_nothing_half(store: Store, t
     acknowledged = 0
     for _ in range(KILLS):
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, url(tmp_path), str(acknowledged + 1)],
+            [sys.executable, "-c", WRITER, str(tmp_path), str(acknowledged + 1)],
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).resolve().parents[3],
