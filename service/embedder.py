@@ -1,6 +1,7 @@
-"""Inputs to embeddings through the caches: memory, then store, then the extractor on every core.
+"""Inputs to rows of an extractor through the caches: memory, then store, then the extractor on every core.
 
-An input is known by the sha256 of its bytes, an extractor by its digest. Knows no heads and no HTTP.
+A row is an embedding followed by the taps of an extractor that has them. An input is known by the sha256 of
+its bytes, an extractor by its digest. Knows no heads and no HTTP.
 """
 
 import hashlib
@@ -26,12 +27,12 @@ Vector = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Embedded:
-    """The embeddings of a batch.
+    """The rows of a batch.
 
     Attributes
     ----------
     keys : sha256 of each input, in order.
-    vectors : embedding, shape (dim,), of each key that could be embedded.
+    vectors : row, shape (width,), of each key that could be embedded.
     computed : the vectors among them that no cache had.
     errors : what is wrong with an input, by its position in the batch.
     decode_s, embed_s : wall time of the batch, shared out between decoding and the network.
@@ -45,7 +46,7 @@ class Embedded:
     embed_s: float
 
     def matrix(self, positions: Sequence[int]) -> npt.NDArray[np.float32]:
-        """The embeddings of some positions, shape (len(positions), dim)."""
+        """The rows of some positions, shape (len(positions), width)."""
         return np.stack([self.vectors[self.keys[position]] for position in positions])
 
 
@@ -110,9 +111,10 @@ class Embedder:
 
     def matrix(self, keys: Sequence[str], vectors: Mapping[str, Vector]) -> npt.NDArray[np.float32]:
         """The embeddings of some keys as rows, shape (len(keys), dim)."""
-        rows = np.empty((len(keys), self.extractor.dim), np.float32)
+        dim = self.extractor.dim
+        rows = np.empty((len(keys), dim), np.float32)
         for row, key in enumerate(keys):
-            rows[row] = vectors[key]
+            rows[row] = vectors[key][:dim]
         return rows
 
     def cached(self, keys: Sequence[str]) -> dict[str, Vector]:

@@ -1,11 +1,11 @@
-"""A loaded extractor: one onnxruntime session, from image bytes to embeddings.
+"""A loaded extractor: one onnxruntime session, from image bytes to rows: an embedding and the taps, if any.
 
 Knows the provider policy (cpu, cuda, auto), warm-up and the golden check. Knows no cache, store or HTTP.
 """
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from training.errors import DeviceError, ExtractorMismatchError, ManifestError
-from training.golden import GOLDEN_BOUND, Golden, relative_error
-from training.manifest import FILES, Manifest
+from training.golden import GOLDEN_BOUND, Golden, rows_error
+from training.manifest import FILES, TAPS_OUTPUT, Manifest
 from training.preprocess import DecodeLimits, decode_image
 from training.runtime import onnxruntime as ort
 
@@ -81,7 +81,18 @@ class Extractor:
 
     @property
     def dim(self) -> int:
+        """Length of an embedding."""
         return self.manifest.output.dim
+
+    @property
+    def width(self) -> int:
+        """Length of a row."""
+        return self.manifest.width
+
+    @property
+    def layer_dims(self) -> Mapping[str, int]:
+        """Length of each layer, in the order of a row."""
+        return self.manifest.layer_dims
 
     def model(self) -> bytes:
         """The ONNX model that is loaded, read again.
@@ -104,11 +115,12 @@ class Extractor:
         return decode_image(data, self.manifest.preprocess, self.limits)
 
     def embed(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        """Decoded images, each (height, width, 3), to embeddings, shape (len(images), dim)."""
+        """Decoded images, each (height, width, 3), to rows, shape (len(images), self.width)."""
         batch = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
-        outputs = self.session.run([self.manifest.output.name], {self.manifest.input.name: batch})
-        embeddings: npt.NDArray[np.float32] = outputs[0]
-        return embeddings
+        names = [self.manifest.output.name, *([TAPS_OUTPUT] if self.manifest.taps else [])]
+        outputs = self.session.run(names, {self.manifest.input.name: batch})
+        rows: npt.NDArray[np.float32] = np.concatenate(outputs, axis=1) if len(outputs) > 1 else outputs[0]
+        return rows
 
     def check_golden(self, folder: Path) -> None:
         """Embed the golden inputs one by one and as a batch: also the warm-up of the session.
@@ -116,12 +128,12 @@ class Extractor:
         Raises
         ------
         ManifestError
-            An embedding is farther from the recorded one than rounding explains.
+            A layer of a row is farther from the recorded one than rounding explains.
         """
         golden = Golden.load(folder)
         images = [self.decode(data) for data in golden.inputs]
         for found in (np.concatenate([self.embed([image]) for image in images]), self.embed(images)):
-            error = relative_error(found, golden.embeddings)
+            error = rows_error(found, golden.rows, self.layer_dims)
             if error > GOLDEN_BOUND:
                 raise ManifestError(
                     f"extractor {self.name}: the golden inputs give other embeddings on {self.provider} than"

@@ -83,7 +83,7 @@ class Intake:
         )
 
     def matrix(self) -> npt.NDArray[np.float32]:
-        """The embeddings of the usable inputs, shape (len(inputs), dim)."""
+        """The rows of the usable inputs, shape (len(inputs), width)."""
         return np.stack([self.embedded.vectors[key] for key in self.keys])
 
     def join(self, members: Sequence[Member], task: Task) -> tuple[list[Member], Counts]:

@@ -36,10 +36,18 @@ class ExtractorRef(BaseModel):
     digest: Annotated[str, Field(description="sha256 of the canonical manifest.")]
 
 
+class TapInfo(BaseModel):
+    name: Annotated[str, Field(examples=["stage5"])]
+    dim: Annotated[int, Field(examples=[112])]
+
+
 class ExtractorInfo(ExtractorRef):
     modality: Annotated[str, Field(examples=["image"])]
     architecture: str
-    dim: Annotated[int, Field(examples=[1280])]
+    dim: Annotated[int, Field(description="Length of an embedding.", examples=[1280])]
+    taps: Annotated[
+        list[TapInfo], Field(description="Earlier layers of the network that heads may use (`layers`).")
+    ]
     provider: Annotated[str, Field(examples=["CPUExecutionProvider"])]
     precision: Annotated[str, Field(examples=["fp32"])]
     default: bool

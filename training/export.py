@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from training.backbones.catalogue import Entry, WeightsChoice, entry_of
 from training.errors import ExportError, ManifestError
-from training.golden import Golden, relative_error, synthetic_inputs
-from training.manifest import FILES, FORMAT_VERSION, Input, Manifest, Output, sha256_of
+from training.golden import Golden, rows_error, synthetic_inputs
+from training.manifest import FILES, FORMAT_VERSION, Input, Manifest, Output, Preprocess, sha256_of
 from training.preprocess import decode_image, preprocess_steps
 
 if TYPE_CHECKING:
-    from training.backbones.backbone import Backbone
-    from training.graph import PixelsToEmbedding
+    from training.graph import PixelsToRow
 
 # Raised whenever the same weights would give another graph; folders of an older version are exported again.
-EXPORT_VERSION = 1
+EXPORT_VERSION = 2
 # Greatest relative error between torch and onnxruntime, both in float32; about 1e-6 is usual.
 PARITY_BOUND = 1e-4
 PARITY_BATCHES = (1, 2, 5)
@@ -43,6 +42,7 @@ def export_extractor(
     parity_images: Sequence[Path] = (),
     progress: Progress | None = None,
     force: bool = False,
+    taps: bool = True,
 ) -> Manifest:
     """Export a network of the catalogue into `folder`, or do nothing when it is there already.
 
@@ -62,6 +62,8 @@ def export_extractor(
         Called with the name of the stage that begins and the fraction (0 to 1) that is done.
     force : bool
         Export again, and replace another extractor that is in `folder`.
+    taps : bool
+        Whether the extractor also gives the pooled outputs of earlier stages, for heads that use them.
 
     Returns
     -------
@@ -77,14 +79,14 @@ def export_extractor(
     entry = entry_of(name)
     choice = WeightsChoice(weights_path, weights_sha256, random_seed)
     tell = progress or _say_nothing
-    found = None if force else _exported(folder, entry, choice)
+    found = None if force else _exported(folder, entry, choice, taps)
     if found is None:
         with _locked(folder) as partial:
             # Another process may have exported it while this one waited.
-            found = None if force else _exported(folder, entry, choice)
+            found = None if force else _exported(folder, entry, choice, taps)
             if found is None:
                 _require_replaceable(folder)
-                found = _write(entry, choice, partial, parity_images, tell)
+                found = _write(entry, choice, partial, parity_images, tell, taps)
                 tell("save", 0.95)
                 _move_into_place(partial, folder)
     tell("done", 1.0)
@@ -104,7 +106,7 @@ def is_exported(folder: Path) -> bool:
     return manifest.export_version == EXPORT_VERSION
 
 
-def _exported(folder: Path, entry: Entry, choice: WeightsChoice) -> Manifest | None:
+def _exported(folder: Path, entry: Entry, choice: WeightsChoice, taps: bool) -> Manifest | None:
     """The manifest of `folder` when it is what would be exported; None when it is to be (re)written."""
     if not is_exported(folder):
         return None
@@ -115,21 +117,31 @@ def _exported(folder: Path, entry: Entry, choice: WeightsChoice) -> Manifest | N
             f"{manifest.weights.source!r}. Heads trained on it would no longer fit. "
             "Choose another folder, or replace it with --force"
         )
+    if bool(manifest.taps) != taps:
+        raise ExportError(
+            f"{folder} holds {manifest.name} {'with' if manifest.taps else 'without'} taps. "
+            "Heads trained on it would no longer fit. Choose another folder, or replace it with --force"
+        )
     return manifest
 
 
 def _write(
-    entry: Entry, choice: WeightsChoice, partial: Path, parity_images: Sequence[Path], tell: Progress
+    entry: Entry,
+    choice: WeightsChoice,
+    partial: Path,
+    parity_images: Sequence[Path],
+    tell: Progress,
+    taps: bool,
 ) -> Manifest:
     """Write all files into `partial`, the manifest last."""
     tell("load weights", 0.0)
     from training.backbones.load import load_backbone
-    from training.graph import OPSET, PixelsToEmbedding, export_graph
+    from training.graph import OPSET, PixelsToRow, export_graph
 
     backbone = load_backbone(entry.name, choice)
     spec = replace(backbone.preprocess, steps=preprocess_steps(backbone.preprocess))
     graph_input, output = Input(spec.crop_height, spec.crop_width), Output(backbone.dim)
-    module = PixelsToEmbedding(backbone)
+    module = PixelsToRow(backbone, taps=taps)
     tell("trace the network", 0.2)
     (partial / FILES.model).write_bytes(export_graph(module, graph_input, output))
     tell("compare with torch", 0.6)
@@ -138,8 +150,13 @@ def _write(
     pixels = np.stack([decode_image(data, spec) for data in encoded])
     check_parity(partial / FILES.model, module, pixels)
     tell("golden vectors", 0.8)
+    names = [FILES.model, FILES.golden, FILES.classifier]
     backbone.classifier.save(partial)
-    _golden(golden_inputs, module, backbone).save(partial)
+    source = backbone.source_statistics() if taps else None
+    if source is not None:
+        source.save(partial)
+        names.append(FILES.source)
+    _golden(golden_inputs, module, spec).save(partial)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         export_version=EXPORT_VERSION,
@@ -150,14 +167,15 @@ def _write(
         input=graph_input,
         preprocess=spec,
         output=output,
+        taps=tuple(point.tap for point in module.points),
         opset=OPSET,
-        files={n: sha256_of(partial / n) for n in (FILES.model, FILES.golden, FILES.classifier)},
+        files={n: sha256_of(partial / n) for n in names},
     )
     manifest.save(partial)
     return manifest
 
 
-def check_parity(model: Path, module: "PixelsToEmbedding", pixels: NDArray[np.uint8]) -> float:
+def check_parity(model: Path, module: "PixelsToRow", pixels: NDArray[np.uint8]) -> float:
     """Compare onnxruntime with torch on images, in batches of 1, 2 and 5.
 
     Parameters
@@ -168,7 +186,7 @@ def check_parity(model: Path, module: "PixelsToEmbedding", pixels: NDArray[np.ui
     Returns
     -------
     float
-        The greatest relative error found, see `training.golden.relative_error`.
+        The greatest relative error found of a layer, see `training.golden.rows_error`.
 
     Raises
     ------
@@ -184,8 +202,9 @@ def check_parity(model: Path, module: "PixelsToEmbedding", pixels: NDArray[np.ui
     for size in PARITY_BATCHES:
         for start in range(0, len(pixels), size):
             batch = pixels[np.arange(start, start + size) % len(pixels)]
-            found = session.run(None, {input_name: batch})[0]
-            worst = max(worst, relative_error(found, module.embed(batch)))
+            outputs = session.run(None, {input_name: batch})
+            found, expected = np.concatenate(outputs, axis=1), module.rows(batch)
+            worst = max(worst, rows_error(found, expected, module.layer_dims))
     if not worst <= PARITY_BOUND:
         raise ExportError(
             f"the ONNX graph does not reproduce the network: relative error {worst:.2g}, "
@@ -194,11 +213,10 @@ def check_parity(model: Path, module: "PixelsToEmbedding", pixels: NDArray[np.ui
     return worst
 
 
-def _golden(inputs: tuple[bytes, ...], module: "PixelsToEmbedding", backbone: "Backbone") -> Golden:
-    """Reference embeddings in float64, rounded: the same on every machine, unlike float32 sums."""
-    golden = Golden(inputs, np.empty((0, backbone.dim), np.float32))
-    embeddings = module.double().embed(golden.pixels(backbone.preprocess))
-    return replace(golden, embeddings=embeddings.astype(np.float32))
+def _golden(inputs: tuple[bytes, ...], module: "PixelsToRow", spec: Preprocess) -> Golden:
+    """Reference rows in float64, rounded: the same on every machine, unlike float32 sums."""
+    pixels = np.stack([decode_image(data, spec) for data in inputs])
+    return Golden(inputs, module.double().rows(pixels).astype(np.float32))
 
 
 @contextlib.contextmanager

@@ -1,10 +1,10 @@
-"""A few inputs and the embeddings they must give: what proves, at load, that an extractor still is itself.
+"""A few inputs and the rows they must give: what proves, at load, that an extractor still is itself.
 
 The inputs are synthetic and encoded, so that the check covers decoding too. Knows no torch and no runtime.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ GOLDEN_BOUND = 2e-2
 
 @dataclass(frozen=True)
 class Golden:
-    """Encoded images, and their embeddings: float32 (n, dim), computed in float64 by the network itself."""
+    """Encoded images, and their rows: float32 (n, width), computed in float64 by the network itself."""
 
     inputs: tuple[bytes, ...]
-    embeddings: NDArray[np.float32]
+    rows: NDArray[np.float32]
 
     def pixels(self, spec: Preprocess) -> NDArray[np.uint8]:
         """The inputs as the graph takes them, uint8 (n, height, width, 3)."""
@@ -36,7 +36,7 @@ class Golden:
     def save(self, folder: Path) -> None:
         """Write `golden.npz`; the same content always gives the same bytes."""
         inputs = {f"input_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(self.inputs)}
-        arrays: dict[str, NDArray[Any]] = {"embeddings": self.embeddings, **inputs}
+        arrays: dict[str, NDArray[Any]] = {"rows": self.rows, **inputs}
         np.savez(folder / FILES.golden, allow_pickle=False, **arrays)
 
     @classmethod
@@ -51,11 +51,11 @@ class Golden:
         path = folder / FILES.golden
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                embeddings = arrays["embeddings"]
-                inputs = tuple(arrays[f"input_{i}"].tobytes() for i in range(len(embeddings)))
+                rows = arrays["rows"]
+                inputs = tuple(arrays[f"input_{i}"].tobytes() for i in range(len(rows)))
         except (OSError, ValueError, KeyError) as error:
             raise ManifestError(f"{path} cannot be read: {error}") from error
-        return cls(inputs, embeddings)
+        return cls(inputs, rows)
 
 
 def relative_error(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
@@ -68,6 +68,23 @@ def relative_error(found: NDArray[np.floating], expected: NDArray[np.floating]) 
     difference = np.linalg.norm(found.astype(np.float64) - expected, axis=1)
     length = np.linalg.norm(expected.astype(np.float64), axis=1)
     return float(np.max(difference / np.maximum(length, np.finfo(np.float32).tiny)))
+
+
+def rows_error(
+    found: NDArray[np.floating], expected: NDArray[np.floating], layer_dims: Mapping[str, int]
+) -> float:
+    """The `relative_error` of the worst layer: a long layer does not hide what is wrong with a short one.
+
+    Parameters
+    ----------
+    found, expected : (n, width) rows
+    layer_dims : length of each layer, in the order of a row
+    """
+    if found.shape != expected.shape or found.shape[1] != sum(layer_dims.values()):
+        return float("inf")
+    ends = np.cumsum(list(layer_dims.values()))[:-1]
+    layers = zip(np.split(found, ends, axis=1), np.split(expected, ends, axis=1), strict=True)
+    return max(relative_error(*layer) for layer in layers)
 
 
 def synthetic_inputs() -> tuple[bytes, ...]:

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from training.backbones.backbone import Backbone
+from training.backbones.taps import Tapped
 from training.errors import ExportError
-from training.manifest import Input, Output
+from training.manifest import EMBEDDING, TAPS_OUTPUT, Input, Output
 
 # The exporter's own opset: no conversion, and every onnxruntime since 1.14 runs it.
 OPSET = 18
@@ -23,33 +24,42 @@ OPSET = 18
 _TRACED_BATCH = 2
 
 
-class PixelsToEmbedding(torch.nn.Module):
-    """uint8 NHWC pixels -> embedding: cast, transpose, `(pixel - mean) / std`, backbone."""
+class PixelsToRow(torch.nn.Module):
+    """uint8 NHWC pixels -> embedding, and taps if there are any: cast, transpose, normalise, backbone.
+
+    Parameters
+    ----------
+    taps : whether to give the backbone's taps, too
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, *, taps: bool = True) -> None:
         super().__init__()
         spec = backbone.preprocess
-        self.backbone = backbone.module
+        self.points = backbone.taps if taps else ()
+        self.layer_dims = {EMBEDDING: backbone.dim, **{point.name: point.dim for point in self.points}}
+        self.backbone = Tapped(backbone.module, self.points) if self.points else backbone.module
         self.register_buffer("mean", torch.tensor(spec.mean).reshape(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(spec.std).reshape(1, 3, 1, 1))
         self.eval()
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         pixels = images.permute(0, 3, 1, 2).to(self.mean.dtype)
-        embedding: torch.Tensor = self.backbone((pixels - self.mean) / self.std)
-        return embedding
+        outputs: torch.Tensor | tuple[torch.Tensor, torch.Tensor]
+        outputs = self.backbone((pixels - self.mean) / self.std)
+        return outputs
 
-    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.floating]:
-        """Embeddings (n, dim) of pixels (n, height, width, 3), in the precision of the weights."""
+    def rows(self, images: NDArray[np.uint8]) -> NDArray[np.floating]:
+        """Rows (n, width) of pixels (n, height, width, 3), in the precision of the weights."""
         with torch.inference_mode():
-            embedding: NDArray[np.floating] = self(torch.from_numpy(images)).numpy()
-        return embedding
+            outputs = self(torch.from_numpy(images))
+            row: NDArray[np.floating] = (torch.cat(outputs, dim=1) if self.points else outputs).numpy()
+        return row
 
 
-def export_graph(module: PixelsToEmbedding, graph_input: Input, output: Output) -> bytes:
+def export_graph(module: PixelsToRow, graph_input: Input, output: Output) -> bytes:
     """Trace `module` into a serialised ONNX model with a dynamic batch and all weights inside.
 
     The same module always gives the same bytes: what the exporter writes about the machine (file names,
@@ -63,7 +73,7 @@ def export_graph(module: PixelsToEmbedding, graph_input: Input, output: Output) 
             dynamo=True,
             opset_version=OPSET,
             input_names=[graph_input.name],
-            output_names=[output.name],
+            output_names=[output.name, TAPS_OUTPUT] if module.points else [output.name],
             dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
             external_data=False,
             verbose=False,

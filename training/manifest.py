@@ -19,7 +19,10 @@ from typing import Any, Literal
 
 from training.errors import ManifestError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no taps
+TAPS_OUTPUT = "taps"  # of the graph of an extractor with taps
+EMBEDDING = "embedding"  # the layer of every extractor; taps have names of their own
+RESERVED = (EMBEDDING, "auto")  # no name of a tap: `layers=auto` lets a fit choose
 
 Triple = tuple[float, float, float]
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -34,6 +37,7 @@ class ExtractorFiles:
     model: str = "model.onnx"
     golden: str = "golden.npz"
     classifier: str = "classifier.npz"
+    source: str = "source.npz"
 
 
 FILES = ExtractorFiles()
@@ -72,6 +76,14 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Tap:
+    """A pooled earlier layer: `dim` columns of the second output, `taps`, float32 (batch, sum of dims)."""
+
+    name: str
+    dim: int
+
+
+@dataclass(frozen=True)
 class Preprocess:
     """How an image becomes `crop_height` x `crop_width` pixels.
 
@@ -93,7 +105,11 @@ class Preprocess:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything that decides what an extractor's embeddings are."""
+    """Everything that decides what an extractor's embeddings are.
+
+    What an extractor gives of an input is a row: the embedding, then the taps in their order. Each of them is
+    a layer.
+    """
 
     format_version: int
     export_version: int
@@ -104,6 +120,7 @@ class Manifest:
     input: Input
     preprocess: Preprocess
     output: Output
+    taps: tuple[Tap, ...]
     opset: int
     files: Mapping[str, str]
 
@@ -133,7 +150,7 @@ class Manifest:
         if isinstance(content, dict) and content.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
             raise ManifestError(
                 f"{path}: format_version is {content['format_version']!r}, this version reads "
-                f"{FORMAT_VERSION}. Export the extractor again"
+                f"{FORMAT_VERSION}. Export the extractor again: `headstart export {folder.name}`"
             )
         try:
             manifest: Manifest = _read(cls, content, "")
@@ -151,6 +168,16 @@ class Manifest:
         """sha256 (64 hex digits) of the canonical JSON: sorted keys, no whitespace, UTF-8."""
         text = json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def layer_dims(self) -> dict[str, int]:
+        """The length of each layer, in the order of a row."""
+        return {EMBEDDING: self.output.dim, **{tap.name: tap.dim for tap in self.taps}}
+
+    @property
+    def width(self) -> int:
+        """The length of a row."""
+        return sum(self.layer_dims.values())
 
     def verify_files(self, folder: Path) -> None:
         """Compare every listed file with its sha256.
@@ -247,6 +274,8 @@ def _check(manifest: Manifest) -> None:
         "input.height": graph_input.height > 0,
         "input.width": graph_input.width > 0,
         "output.dim": manifest.output.dim > 0,
+        "taps": len({*RESERVED, *(tap.name for tap in manifest.taps)}) == len(RESERVED) + len(manifest.taps)
+        and all(tap.dim > 0 and _PLAIN_NAME.fullmatch(tap.name) for tap in manifest.taps),
         "preprocess.crop_height": preprocess.crop_height == graph_input.height,
         "preprocess.crop_width": preprocess.crop_width == graph_input.width,
         "preprocess.resize_short_side_px": (side is None)

@@ -14,6 +14,12 @@ from training.image_folder import images_under
 @click.option("--sha256", help="Refuse the weights file unless it has this sha256.")
 @click.option("--random-seed", type=int, help="Random weights, to try an architecture without its own.")
 @click.option("--images", type=FOLDER, help="Images on which the export must agree with torch.")
+@click.option(
+    "--taps/--no-taps",
+    default=True,
+    show_default=True,
+    help="Whether heads can also use earlier layers, which the same pass gives.",
+)
 @click.option("--force", is_flag=True, help="Export again even if the extractor is there.")
 def command(
     name: str,
@@ -21,6 +27,7 @@ def command(
     sha256: str | None,
     random_seed: int | None,
     images: Path | None,
+    taps: bool,
     force: bool,
 ) -> None:
     """Export a pretrained network as an extractor folder: HEADSTART_HOME/extractors/NAME.
@@ -40,8 +47,10 @@ def command(
             parity_images=_parity_images(images),
             progress=show,
             force=force,
+            taps=taps,
         )
-    click.echo(f"{folder} digest {manifest.digest[:12]}, {manifest.output.dim} dimensions")
+    layers = ", ".join(f"{tap.name} {tap.dim}" for tap in manifest.taps) or "no taps"
+    click.echo(f"{folder} digest {manifest.digest[:12]}, {manifest.output.dim} dimensions, {layers}")
 
 
 def _parity_images(folder: Path | None) -> tuple[Path, ...]:

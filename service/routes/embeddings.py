@@ -51,7 +51,7 @@ def _embed(engine: Engine, batch: Batch, parameters: EmbeddingParameters) -> Res
     embedded = sum(key in intake.embedded.computed for key in intake.keys)
     data = [
         {"object": "embedding", "index": index, "embedding": _encode(vector, parameters.encoding_format)}
-        for index, vector in enumerate(intake.matrix())
+        for index, vector in enumerate(intake.matrix()[:, : extractor.dim])
     ]
     return answer(
         {

@@ -40,6 +40,7 @@ def describe(embedder: Embedder, engine: EngineOf) -> dict[str, Any]:
         "modality": manifest.modality,
         "architecture": manifest.architecture,
         "dim": extractor.dim,
+        "taps": [asdict(tap) for tap in manifest.taps],
         "provider": extractor.provider,
         "precision": "fp32",
         "default": embedder is engine.embedders.named(None),

@@ -62,6 +62,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         input=GraphInput(SIDE, SIDE),
         preprocess=SPEC,
         output=Output(DIM),
+        taps=(),
         opset=18,
         files={name: sha256_of(folder / name) for name in (FILES.model, FILES.golden)},
     ).save(folder)

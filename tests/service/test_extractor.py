@@ -54,7 +54,7 @@ def test_an_altered_graph_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
 def test_embeddings_other_than_the_golden_ones_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_folder, tmp_path / "tiny"))
     golden = Golden.load(folder)
-    Golden(golden.inputs, golden.embeddings * 1.1).save(folder)
+    Golden(golden.inputs, golden.rows * 1.1).save(folder)
     manifest = Manifest.load(folder)
     files = {**manifest.files, FILES.golden: sha256_of(folder / FILES.golden)}
     Manifest(**{**vars(manifest), "files": files}).save(folder)

@@ -20,11 +20,12 @@ from training.backbones import CATALOGUE, WeightsChoice, load_backbone
 from training.classifier import Classifier
 from training.errors import ExportError, ManifestError, WeightsError
 from training.export import PARITY_BOUND, check_parity, export_extractor, is_exported
-from training.golden import GOLDEN_BOUND, Golden, relative_error
-from training.graph import PixelsToEmbedding
-from training.manifest import FILES, Manifest, Preprocess
+from training.golden import GOLDEN_BOUND, Golden, relative_error, rows_error
+from training.graph import PixelsToRow
+from training.manifest import FILES, TAPS_OUTPUT, Manifest, Preprocess
 from training.preprocess import decode_image
 from training.runtime import onnxruntime
+from training.source import SourceStatistics
 
 LITE0 = "efficientnet-lite0"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -41,9 +42,16 @@ def embedder(folder: Path) -> Embed:
     return lambda pixels: session.run([manifest.output.name], {manifest.input.name: pixels})[0]
 
 
+def row_maker(folder: Path) -> Embed:
+    name = Manifest.load(folder).input.name
+    session = onnxruntime.InferenceSession(folder / FILES.model, providers=["CPUExecutionProvider"])
+    return lambda pixels: np.concatenate(session.run(None, {name: pixels}), axis=1)
+
+
 def golden_error(folder: Path, spec: Preprocess | None = None) -> float:
-    golden, preprocess = Golden.load(folder), spec or Manifest.load(folder).preprocess
-    return relative_error(embedder(folder)(golden.pixels(preprocess)), golden.embeddings)
+    golden, manifest = Golden.load(folder), Manifest.load(folder)
+    found = row_maker(folder)(golden.pixels(spec or manifest.preprocess))
+    return rows_error(found, golden.rows, manifest.layer_dims)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +96,7 @@ def test_wrong_preprocessing_exceeds_the_golden_bound(lite0_folder: Path, change
 
 def test_golden_inputs_differ_in_what_they_embed_to(lite0_folder: Path) -> None:
     """Inputs that look alike to the network would prove little."""
-    embeddings = Golden.load(lite0_folder).embeddings
+    embeddings = Golden.load(lite0_folder).rows[:, : Manifest.load(lite0_folder).output.dim]
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     assert np.triu(unit @ unit.T, 1).max() < 0.9
 
@@ -96,7 +104,7 @@ def test_golden_inputs_differ_in_what_they_embed_to(lite0_folder: Path) -> None:
 def test_the_graph_takes_pixels_and_any_batch(random_folder: Path) -> None:
     manifest = Manifest.load(random_folder)
     session = onnxruntime.InferenceSession(random_folder / FILES.model, providers=["CPUExecutionProvider"])
-    (graph_input,), (output,) = session.get_inputs(), session.get_outputs()
+    (graph_input,), (output, taps) = session.get_inputs(), session.get_outputs()
     assert (graph_input.name, graph_input.type) == ("images", "tensor(uint8)")
     assert graph_input.shape[1:] == [manifest.input.height, manifest.input.width, 3]
     assert (output.name, output.type, output.shape[1:]) == (
@@ -104,6 +112,7 @@ def test_the_graph_takes_pixels_and_any_batch(random_folder: Path) -> None:
         "tensor(float)",
         [manifest.output.dim],
     )
+    assert (taps.name, taps.type, taps.shape[1:]) == (TAPS_OUTPUT, "tensor(float)", [448])
     pixels = np.random.default_rng(0).integers(0, 256, (7, 224, 224, 3), np.uint8)
     embed = embedder(random_folder)
     together = embed(pixels)
@@ -125,6 +134,7 @@ def test_the_model_is_one_file_without_traces_of_the_machine(random_folder: Path
         FILES.model,
         FILES.golden,
         FILES.classifier,
+        FILES.source,
     }
 
 
@@ -174,7 +184,7 @@ def test_a_users_folder_is_never_replaced(tmp_path: Path) -> None:
     assert nothing_but(tmp_path / "photos")
 
 
-@pytest.mark.parametrize("name", [FILES.model, FILES.golden, FILES.classifier])
+@pytest.mark.parametrize("name", [FILES.model, FILES.golden, FILES.classifier, FILES.source])
 def test_an_altered_or_missing_file_is_noticed(random_folder: Path, tmp_path: Path, name: str) -> None:
     folder = copy_of(random_folder, tmp_path / "copy")
     assert is_exported(folder)
@@ -249,9 +259,9 @@ def test_an_export_that_is_killed_leaves_no_folder(tmp_path: Path) -> None:
 
 def test_the_parity_check_notices_another_network(random_folder: Path) -> None:
     pixels = Golden.load(random_folder).pixels(Manifest.load(random_folder).preprocess)
-    same = PixelsToEmbedding(load_backbone(LITE0, WeightsChoice(random_seed=0)))
+    same = PixelsToRow(load_backbone(LITE0, WeightsChoice(random_seed=0)))
     assert check_parity(random_folder / FILES.model, same, pixels) < PARITY_BOUND / 10
-    other = PixelsToEmbedding(load_backbone(LITE0, WeightsChoice(random_seed=1)))
+    other = PixelsToRow(load_backbone(LITE0, WeightsChoice(random_seed=1)))
     with pytest.raises(ExportError, match="does not reproduce"):
         check_parity(random_folder / FILES.model, other, pixels)
 
@@ -286,18 +296,48 @@ def test_torchvisions_networks_export(name: str, tmp_path: Path) -> None:
     assert golden_error(folder) < 1e-3
     pixels = decode_image((tmp_path / "image.jpg").read_bytes(), manifest.preprocess)
     assert embedder(folder)(np.stack([pixels] * 3)).shape == (3, manifest.output.dim)
+    assert row_maker(folder)(np.stack([pixels] * 3)).shape == (3, manifest.width)
+    assert (FILES.source in manifest.files) == (SourceStatistics.load(folder) is not None)
 
 
 def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
-    for read, name in ((Golden.load, FILES.golden), (Classifier.load, FILES.classifier)):
-        with pytest.raises(ManifestError, match=name):
-            read(tmp_path)
+    assert SourceStatistics.load(tmp_path) is None
+    for read, name in (
+        (Golden.load, FILES.golden),
+        (Classifier.load, FILES.classifier),
+        (SourceStatistics.load, FILES.source),
+    ):
+        if name != FILES.source:
+            with pytest.raises(ManifestError, match=name):
+                read(tmp_path)
         np.savez(tmp_path / name, other=np.zeros(3))
         with pytest.raises(ManifestError, match=name):
             read(tmp_path)
         (tmp_path / name).write_bytes(b"not an archive")
         with pytest.raises(ManifestError, match=name):
             read(tmp_path)
+
+
+def test_an_extractor_without_taps_is_the_same_without_them(random_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    manifest = export_extractor(LITE0, folder, random_seed=0, taps=False)
+    assert (manifest.taps, manifest.width) == ((), 1280)
+    assert FILES.source not in manifest.files
+    pixels = Golden.load(folder).pixels(manifest.preprocess)
+    rows = row_maker(random_folder)(pixels)
+    assert relative_error(row_maker(folder)(pixels), rows[:, :1280]) < 1e-5
+    with pytest.raises(ExportError, match=r"without taps.*--force"):
+        export_extractor(LITE0, folder, random_seed=0)
+    with pytest.raises(ExportError, match=r"with taps.*--force"):
+        export_extractor(LITE0, random_folder, random_seed=0, taps=False)
+
+
+def test_the_error_of_a_row_is_that_of_its_worst_layer() -> None:
+    expected = np.array([[100.0, 0.0, 1.0, 0.0]], np.float32)
+    found = expected + np.float32([[0, 0, 0.1, 0]])
+    assert relative_error(found, expected) < 0.002
+    assert rows_error(found, expected, {"embedding": 2, "stage2": 2}) == pytest.approx(0.1)
+    assert rows_error(found, expected, {"embedding": 2}) == float("inf")
 
 
 def test_relative_error() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.training.images import SPEC
 from training.errors import ManifestError
-from training.manifest import FILES, FORMAT_VERSION, Input, Manifest, Output, Weights, sha256_of
+from training.manifest import FILES, FORMAT_VERSION, Input, Manifest, Output, Tap, Weights, sha256_of
 
 
 def make_manifest(**changes: Any) -> Manifest:
@@ -24,6 +24,7 @@ def make_manifest(**changes: Any) -> Manifest:
         "input": Input(224, 224),
         "preprocess": replace(SPEC, steps=("Look at it.",)),
         "output": Output(8),
+        "taps": (Tap("stage2", 3), Tap("stage3", 4)),
         "opset": 18,
         "files": {FILES.model: "1" * 64, FILES.golden: "2" * 64},
     }
@@ -62,6 +63,7 @@ def test_the_digest_is_that_of_the_canonical_text(tmp_path: Path) -> None:
         {"export_version": 2},
         {"weights": Weights("nowhere", "3" * 64, "Apache-2.0")},
         {"preprocess": replace(SPEC, mean=(127.0, 127.0, 127.5))},
+        {"taps": (Tap("stage3", 4), Tap("stage2", 3))},
         {"files": {FILES.model: "1" * 64, FILES.golden: "3" * 64}},
     ],
 )
@@ -128,6 +130,11 @@ def test_every_key_of_the_wrong_type_is_named(tmp_path: Path) -> None:
         (("input", "dtype"), "float32", "input.dtype"),
         (("input", "height"), 225, "preprocess.crop_height"),
         (("output", "dim"), 0, "output.dim"),
+        (("taps",), [{"name": "stage2", "dim": 0}], "taps"),
+        (("taps",), [{"name": "stage2", "dim": 3}, {"name": "stage2", "dim": 3}], "taps"),
+        (("taps",), [{"name": "embedding", "dim": 3}], "taps"),
+        (("taps",), [{"name": "a,b", "dim": 3}], "taps"),
+        (("taps",), [{"name": "stage2"}], r"taps\[0\].dim is missing"),
         (("preprocess", "resize_short_side_px"), 223, "preprocess.resize_short_side_px"),
         (("preprocess", "resize_short_side_px"), None, "preprocess.resize_short_side_px"),
         (("preprocess", "resize"), "exact", "preprocess.resize_short_side_px"),
@@ -167,7 +174,7 @@ def test_whole_numbers_do_as_means(tmp_path: Path) -> None:
 def test_another_format_version(tmp_path: Path) -> None:
     """Its keys may be others: only the version is complained about."""
     write(tmp_path, {"format_version": FORMAT_VERSION + 1, "other": 1})
-    with pytest.raises(ManifestError, match="format_version is 2"):
+    with pytest.raises(ManifestError, match=rf"format_version is {FORMAT_VERSION + 1}.*headstart export"):
         Manifest.load(tmp_path)
 
 
@@ -199,3 +206,10 @@ def test_a_manifest_cannot_be_changed(tmp_path: Path) -> None:
     assert manifest.files[FILES.model] == "1" * 64
     with pytest.raises(TypeError):
         manifest.files[FILES.model] = "3" * 64  # type: ignore[index]
+
+
+def test_a_row_is_the_embedding_and_then_the_taps() -> None:
+    manifest = make_manifest()
+    assert manifest.width == 8 + 3 + 4
+    assert list(manifest.layer_dims.items()) == [("embedding", 8), ("stage2", 3), ("stage3", 4)]
+    assert make_manifest(taps=()).width == 8

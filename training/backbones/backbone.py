@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from training.backbones.taps import TapPoint
 from training.classifier import Classifier
 from training.manifest import Preprocess, Weights
+from training.source import SourceStatistics
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Backbone:
     """A frozen network in evaluation mode.
 
     `module` maps normalised pixels, float32 (n, 3, crop_height, crop_width), to embeddings (n, dim), the
-    input of `classifier`.
+    input of `classifier`. `taps` are places in it whose outputs, pooled, heads may use, too.
     """
 
     name: str
@@ -25,10 +27,18 @@ class Backbone:
     classifier: Classifier
     preprocess: Preprocess
     weights: Weights
+    taps: tuple[TapPoint, ...] = ()
 
     @property
     def dim(self) -> int:
         return self.classifier.dim
+
+    def source_statistics(self) -> SourceStatistics | None:
+        """The channels of the taps on the source images; None if the network does not tell."""
+        found = {point.name: point.moments(self.module) for point in self.taps if point.moments}
+        if not found:
+            return None
+        return SourceStatistics({name: moments.channels() for name, moments in found.items()})
 
 
 def take_classifier(network: torch.nn.Module, classes: tuple[str, ...]) -> Classifier:

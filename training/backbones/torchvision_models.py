@@ -9,6 +9,7 @@ from torchvision.models import get_model_builder, get_model_weights
 
 from training.backbones.backbone import Backbone, take_classifier
 from training.backbones.catalogue import Entry, WeightsChoice
+from training.backbones.torchvision_taps import taps_of
 from training.backbones.weights import load_weights
 from training.errors import WeightsError
 from training.manifest import Preprocess
@@ -26,7 +27,8 @@ def load_torchvision(entry: Entry, choice: WeightsChoice) -> Backbone:
     published = _published(entry)
     network, weights = load_weights(lambda: _build(entry), entry, choice, lambda: _download(entry, published))
     classifier = take_classifier(network, tuple(published.meta["categories"]))
-    return Backbone(entry.name, entry.architecture, network, classifier, preprocess_of(published), weights)
+    spec, taps = preprocess_of(published), taps_of(entry.architecture)
+    return Backbone(entry.name, entry.architecture, network, classifier, spec, weights, taps)
 
 
 def preprocess_of(published: Any) -> Preprocess:
