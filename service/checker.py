@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service import metrics
-from service.embedder import Embedders
+from service.embedders import Embedders
 from service.errors import ApiError
 from service.learner import MAX_ATTEMPTS
 from service.store import Store, SupportSet

@@ -109,6 +109,11 @@ class Settings:
         _names,
         "extractors to load, by name under HOME/extractors or by path; the first is the default",
     )
+    registered_extractors: int = _setting(
+        4,
+        _integer(1, 1024),
+        "extractors of the registry kept loaded, each process; the least recently used goes",
+    )
     device: str = _setting("cpu", _choice("cpu", "cuda", "auto"), "where the extractors run")
     workers: int = _setting(0, _integer(0, 1024), "API processes; 0: one for each core")
     threads: int = _setting(0, _integer(0, 1024), "embedding threads of a process; 0: one for each core")

@@ -7,7 +7,7 @@ its bytes, an extractor by its digest. Knows no heads and no HTTP.
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from service import metrics
 from service.cache import LruCache
-from service.errors import ApiError
 from service.extractor import Extractor
 from service.store import Store
 from training.errors import InputError
@@ -69,13 +68,28 @@ class Embedder:
     store : where embeddings are kept for all processes.
     threads : how many inputs are decoded and embedded at once.
     memory_cache_bytes : bound of the cache in memory.
+    registered : whether the extractor is one of the registry, rather than of HEADSTART_EXTRACTORS.
     """
 
-    def __init__(self, extractor: Extractor, store: Store, *, threads: int, memory_cache_bytes: int) -> None:
+    def __init__(
+        self,
+        extractor: Extractor,
+        store: Store,
+        *,
+        threads: int,
+        memory_cache_bytes: int,
+        registered: bool = False,
+    ) -> None:
         self.extractor = extractor
+        self.registered = registered
         self._store = store
         self._memory: LruCache[str, Vector] = LruCache(memory_cache_bytes)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="embed")
+
+    @property
+    def registration(self) -> Mapping[str, str]:
+        """Name by digest if the extractor is registered: what a change of a head on it relies on."""
+        return {self.extractor.digest: self.extractor.name} if self.registered else {}
 
     def close(self) -> None:
         """Let go of the threads; what still waits for one belongs to requests that were given up."""
@@ -173,51 +187,3 @@ class Embedder:
         metrics.STAGE_SECONDS.labels("decode").observe(part.decode_s)
         metrics.STAGE_SECONDS.labels("embed").observe(part.embed_s)
         return part
-
-
-class Embedders:
-    """The loaded extractors of a server, each with its caches. The first is the default."""
-
-    def __init__(self, embedders: Sequence[Embedder]) -> None:
-        self._by_name = {embedder.extractor.name: embedder for embedder in embedders}
-        self._by_digest = {embedder.extractor.digest: embedder for embedder in embedders}
-        self._default = embedders[0]
-
-    def __iter__(self) -> Iterator[Embedder]:
-        return iter(self._by_name.values())
-
-    def named(self, name: str | None) -> Embedder:
-        """The embedder of an extractor's name; the default one without a name.
-
-        Raises
-        ------
-        ApiError
-            404: no extractor of that name is loaded.
-        """
-        if name is None:
-            return self._default
-        if name not in self._by_name:
-            loaded = ", ".join(self._by_name)
-            raise ApiError(404, "extractor_not_found", f"no extractor {name!r} is loaded; loaded: {loaded}")
-        return self._by_name[name]
-
-    def with_digest(self, digest: str) -> Embedder:
-        """The embedder of the extractor that a head was trained on.
-
-        Raises
-        ------
-        ApiError
-            409: that extractor is not loaded, or was exported anew and gives other embeddings.
-        """
-        if digest not in self._by_digest:
-            raise ApiError(
-                409,
-                "extractor_mismatch",
-                f"this head belongs to extractor {digest[:12]}, which is not loaded; load it with"
-                " HEADSTART_EXTRACTORS, or create the head anew with PUT",
-            )
-        return self._by_digest[digest]
-
-    def close(self) -> None:
-        for embedder in self:
-            embedder.close()

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from service.checker import Checker
 from service.config import Settings
-from service.embedder import Embedder, Embedders
+from service.embedders import Embedders, embedder_of, load_extractor, open_registered
 from service.evaluator import Evaluator
 from service.exporter import Exporter
 from service.extractor import Extractor
 from service.importer import Importer
 from service.learner import Learner
 from service.predictor import Predictor
+from service.registry import Registry
 from service.store import Store
 from service.writeback import EmbeddingWriter
 
@@ -30,17 +31,13 @@ def prepare(settings: Settings) -> None:
     store = Store.open(settings.resolved_database_url, settings.resolved_blob_url)
     try:
         store.migrate()
+        Registry.of(settings, store).sweep()
     finally:
         store.close()
 
 
 def _load_extractors(settings: Settings) -> list[Extractor]:
-    return [
-        Extractor.load(
-            settings.extractor_folder(name), device=settings.device, max_pixels=settings.max_pixels
-        )
-        for name in settings.extractors
-    ]
+    return [load_extractor(settings.extractor_folder(name), settings) for name in settings.extractors]
 
 
 @dataclass(frozen=True)
@@ -70,16 +67,12 @@ class Engine:
         extractors = _load_extractors(settings)
         store = Store.open(settings.resolved_database_url, settings.resolved_blob_url)
         store.check()
+        registry = Registry.of(settings, store)
         embedders = Embedders(
-            [
-                Embedder(
-                    extractor,
-                    store,
-                    threads=settings.thread_count,
-                    memory_cache_bytes=settings.memory_cache_bytes,
-                )
-                for extractor in extractors
-            ]
+            [embedder_of(extractor, store, settings) for extractor in extractors],
+            registry,
+            lambda row: open_registered(row, registry, settings),
+            most_registered=settings.registered_extractors,
         )
         writer = EmbeddingWriter(store, max_bytes=settings.store_cache_bytes)
         predictor = Predictor(store, embedders, writer, head_cache_bytes=settings.head_cache_bytes)

@@ -9,6 +9,9 @@ from typing import Any
 
 from service.store.errors import (
     ExampleNotFoundError,
+    ExtractorExistsError,
+    ExtractorInUseError,
+    ExtractorNotFoundError,
     HeadNotFoundError,
     InvalidTextError,
     RevisionConflictError,
@@ -43,6 +46,9 @@ STATUS_OF_ERROR: Mapping[type[HeadstartError], int] = {
     HeadNotFoundError: 404,
     VersionNotFoundError: 404,
     ExampleNotFoundError: 404,
+    ExtractorNotFoundError: 404,
+    ExtractorExistsError: 409,
+    ExtractorInUseError: 409,
     RevisionConflictError: 409,
     InvalidTextError: 422,
     StoreUnavailableError: 503,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from service import metrics
-from service.embedder import Embedders
+from service.embedders import Embedders
 from service.errors import ItemError
 from service.ingest import Batch, Input
 from service.intake import Counts, Intake

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal
 
-from service.embedder import Embedders
+from service.embedders import Embedders
 from service.predictor import Predictor
 from service.store import Store
 from training.heads import load_head

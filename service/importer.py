@@ -6,7 +6,8 @@ Knows no HTTP beyond the documented errors.
 from dataclasses import replace
 
 from service import metrics
-from service.embedder import Embedder, Embedders
+from service.embedder import Embedder
+from service.embedders import Embedders
 from service.errors import ApiError
 from service.ingest import validate_label
 from service.learner import MAX_ATTEMPTS
@@ -77,6 +78,7 @@ class Importer:
             head_id=current.id if current else None,
             expected_revision=current.revision if current else None,
             task=None if current else task,
+            registered=embedder.registration,
             version=NewVersion(
                 # Written anew: the file has nothing in it that was not read.
                 file=save_head(kept),

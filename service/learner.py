@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from service import metrics
-from service.embedder import Embedder, Embedders
+from service.embedder import Embedder
+from service.embedders import Embedders
 from service.errors import ApiError
 from service.ingest import Batch
 from service.intake import Counts, Intake
@@ -29,6 +30,10 @@ from training.heads import FitOptions, Head, fit_head, save_head
 
 # A writer that loses this often against others gives up with a 409 and leaves the retry to its caller.
 MAX_ATTEMPTS = 8
+
+
+class HeadMovedError(Exception):
+    """The embeddings that were made for a head are not of its extractor any more. No client sees it."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ class Learner:
                 task=task,
                 add=_new_examples(members),
                 embeddings=intake.vectors_of(members),
+                registered=embedder.registration,
             )
             return Plan(change, members, counts, current, task)
 
@@ -101,18 +107,21 @@ class Learner:
 
     def add(self, name: str, batch: Batch, *, train: TrainOptions | None, skip_bad: bool) -> Taught:
         """Add examples to a head. If all are there already under the same labels, nothing changes."""
-        embedder = self._embedder_of(name)
-        intake = Intake.of(batch, embedder, skip_bad=skip_bad)
 
-        def plan() -> Plan:
-            current = self._current(name, embedder)
-            members, counts = intake.join(current.members, current.task)
-            change = replace(
-                current.change, add=_new_examples(members), embeddings=intake.vectors_of(members)
-            )
-            return replace(current, change=change, members=members, counts=counts)
+        def attempt(embedder: Embedder) -> Taught:
+            intake = Intake.of(batch, embedder, skip_bad=skip_bad)
 
-        return self._carry_out(plan, embedder, train, intake)
+            def plan() -> Plan:
+                current = self._current(name, embedder)
+                members, counts = intake.join(current.members, current.task)
+                change = replace(
+                    current.change, add=_new_examples(members), embeddings=intake.vectors_of(members)
+                )
+                return replace(current, change=change, members=members, counts=counts)
+
+            return self._carry_out(plan, embedder, train, intake)
+
+        return self._on_its_extractor(name, attempt)
 
     def remove(self, name: str, example_id: str, *, train: TrainOptions | None) -> Taught:
         """Remove one example."""
@@ -140,27 +149,40 @@ class Learner:
 
     def train(self, name: str, train: TrainOptions) -> Taught:
         """A new version from the support set as it is."""
-        embedder = self._embedder_of(name)
 
-        def plan() -> Plan:
-            return self._current(name, embedder)
+        def attempt(embedder: Embedder) -> Taught:
+            return self._carry_out(lambda: self._current(name, embedder), embedder, train, None, always=True)
 
-        return self._carry_out(plan, embedder, train, None, always=True)
+        return self._on_its_extractor(name, attempt)
 
     def _edit(self, name: str, edit: Callable[[Plan], Plan], train: TrainOptions | None) -> Taught:
-        embedder = self._embedder_of(name)
+        def attempt(embedder: Embedder) -> Taught:
+            return self._carry_out(lambda: edit(self._current(name, embedder)), embedder, train, None)
 
-        return self._carry_out(lambda: edit(self._current(name, embedder)), embedder, train, None)
+        return self._on_its_extractor(name, attempt)
 
-    def _embedder_of(self, name: str) -> Embedder:
-        return self._embedders.with_digest(self._store.heads.get(name).extractor_digest)
+    def _on_its_extractor(self, name: str, attempt: Callable[[Embedder], Taught]) -> Taught:
+        """Attempt with the embedder of the head's extractor; anew if the head moves to another meanwhile."""
+        for _ in range(MAX_ATTEMPTS):
+            head = self._store.heads.get(name)
+            try:
+                return attempt(self._embedders.with_digest(head.extractor_digest))
+            except HeadMovedError:
+                continue
+        raise conflict()
 
     def _current(self, name: str, embedder: Embedder) -> Plan:
-        """The head's support set as it is, and an empty change that fails once it is another."""
+        """The head's support set as it is, and an empty change that fails once it is another.
+
+        Raises
+        ------
+        HeadMovedError
+            The head has moved to another extractor.
+        """
         head = self._store.heads.get(name)
         support = self._store.examples.support_set(head.id)
         if support.extractor_digest != embedder.extractor.digest:
-            raise RevisionConflictError(f"head {name!r} has moved to another extractor")
+            raise HeadMovedError(f"head {name!r} has moved to another extractor")
         members = [
             Member(key, label, id=example_id)
             for example_id, key, label in zip(support.ids, support.keys, support.labels, strict=True)
@@ -194,7 +216,7 @@ class Learner:
                 return self._attempt(planned, embedder, train, intake, start)
             except RevisionConflictError:
                 continue
-        raise ApiError(409, "conflict", "others changed this head at every attempt; try again")
+        raise conflict()
 
     def _attempt(
         self,
@@ -245,6 +267,11 @@ class Learner:
                 options=train.fit,
                 parent_version=plan.parent_version,
             )
+
+
+def conflict() -> ApiError:
+    """The answer to a change that lost against others at every attempt."""
+    return ApiError(409, "conflict", "others changed this head at every attempt; try again")
 
 
 def _unchanged(plan: Plan, head: HeadRow, wall_s: float) -> Taught:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from service import metrics
 from service.cache import LruCache
-from service.embedder import Embedders
+from service.embedders import Embedders
 from service.ingest import Batch
 from service.intake import Intake
 from service.store import Store

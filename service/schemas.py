@@ -48,9 +48,19 @@ class ExtractorInfo(ExtractorRef):
     taps: Annotated[
         list[TapInfo], Field(description="Earlier layers of the network that heads may use (`layers`).")
     ]
-    provider: Annotated[str, Field(examples=["CPUExecutionProvider"])]
+    provider: Annotated[
+        str | None, Field(description="Null if it is not loaded.", examples=["CPUExecutionProvider"])
+    ]
     precision: Annotated[str, Field(examples=["fp32"])]
     default: bool
+    loaded: Annotated[bool, Field(description="Whether the process that answers has it in memory.")]
+    origin: Annotated[
+        dict[str, Any],
+        Field(
+            description="`kind`: `settings` (HEADSTART_EXTRACTORS), `added` or `finetuned`.",
+            examples=[{"kind": "settings"}],
+        ),
+    ]
     weights: dict[str, Any]
     preprocess: dict[str, Any]
 
@@ -235,6 +245,7 @@ class VersionSummary(BaseModel):
     published: bool
     classes: list[str]
     examples: int
+    extractor: Annotated[ExtractorRef, Field(description="The extractor that it was trained on.")]
     parent_version: int | None
     accuracy: float | None
     imported: Annotated[bool, Field(description="Whether it came as a head file.")]

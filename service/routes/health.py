@@ -7,7 +7,7 @@ from service import metrics
 from service.envelope import answer
 from service.openapi import errors
 from service.routes.common import EngineOf, off_loop
-from service.routes.extractors import describe_all
+from service.routes.extractors import describe_lasting
 from service.schemas import HealthAnswer, ReadyAnswer
 
 router = APIRouter(tags=["health"])
@@ -24,7 +24,7 @@ async def alive() -> Response:
 async def ready(engine: EngineOf) -> Response:
     """The extractors passed their golden check and the database answers."""
     await off_loop(engine.store.check)
-    return answer({"status": "ready", "extractors": describe_all(engine)})
+    return answer({"status": "ready", "extractors": describe_lasting(engine.embedders)})
 
 
 @router.get(

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from service.engine import Engine
 from service.envelope import answer
+from service.errors import ApiError
 from service.importer import is_imported
 from service.ingest import read_body
 from service.openapi import STATE_STATUSES, errors, head_file_body
@@ -14,7 +15,7 @@ from service.parameters import HeadName, Limit, Position, VersionNumber
 from service.routes.common import EngineOf, off_loop
 from service.routes.heads import describe_head
 from service.schemas import HeadDescription, VersionDescription, VersionPage
-from service.store import HeadRow, VersionRow
+from service.store import EmbeddingNotFoundError, HeadRow, VersionRow
 
 router = APIRouter(prefix="/v1/heads/{name}/versions", tags=["versions"])
 
@@ -59,9 +60,15 @@ async def get_version(engine: EngineOf, name: HeadName, number: VersionNumber) -
     return answer(await off_loop(_describe, engine, name, number))
 
 
-@router.post("/{number}/publish", response_model=HeadDescription, responses=errors(404, 405, 422, 500, 503))
+@router.post(
+    "/{number}/publish", response_model=HeadDescription, responses=errors(404, 405, 409, 422, 500, 503)
+)
 async def publish_version(engine: EngineOf, name: HeadName, number: VersionNumber) -> Response:
-    """Serve this version from now on: rolls forward and back."""
+    """Serve this version from now on: rolls forward and back.
+
+    A version of another extractor takes the head to that extractor, at once and as a whole. That needs the
+    embedding of every example by it; if some are not there any more, it is a 409 `embeddings_missing`.
+    """
     return answer(await off_loop(_publish, engine, name, number))
 
 
@@ -77,7 +84,16 @@ def _describe(engine: Engine, name: str, number: int) -> dict[str, Any]:
 
 
 def _publish(engine: Engine, name: str, number: int) -> dict[str, Any]:
-    engine.store.versions.publish(name, number)
+    try:
+        engine.store.versions.publish(name, number)
+    except EmbeddingNotFoundError as error:
+        extractor = engine.store.versions.get(name, number).extractor_name
+        message = (
+            f"version {number} is of the extractor {extractor!r}, by which {len(error.keys)} examples have no"
+            f" embedding; POST /v1/heads/{name}/move with that extractor makes them, and a version from the"
+            " examples as they are"
+        )
+        raise ApiError(409, "embeddings_missing", message) from error
     return describe_head(engine, name)
 
 
@@ -87,6 +103,7 @@ def summarise_version(row: VersionRow, head: HeadRow) -> dict[str, Any]:
         "published": row.number == head.published_version,
         "classes": list(row.classes),
         "examples": row.examples_total,
+        "extractor": {"name": row.extractor_name, "digest": row.extractor_digest},
         "parent_version": row.parent_version,
         "accuracy": row.report.get("accuracy"),
         "imported": is_imported(row),

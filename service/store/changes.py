@@ -29,7 +29,9 @@ class NewExample:
 class NewVersion:
     """A version to add. The mappings and warnings must be JSON (no NaN). `file` is the head file.
 
-    `examples_total` is how many examples it was trained on; None for all that the head has.
+    `examples_total` is how many examples it was trained on; None for all that the head has. `extractor` is
+    the name and digest of the extractor that it was trained on; None for the head's. Only a version of the
+    head's extractor may be published.
     """
 
     file: bytes
@@ -40,6 +42,7 @@ class NewVersion:
     parent_version: int | None = None
     publish: bool = True
     examples_total: int | None = None
+    extractor: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,16 @@ class Change:
     ----------
     head : name of the head.
     head_id, expected_revision : the head as the caller read it; both None to create it.
-    replace_all : drop all examples first. Only then may the extractor or the task be another one.
+    replace_all : drop all examples first. Only then may the task be another one, and the extractor.
+    move : take all examples as they are to the extractor of this change.
     task : of a new or replaced support set; None keeps the head's, and a new head then is single-label.
     add : new examples, in order.
     remove : ids of examples to drop.
     relabel : new label for each example id.
     embeddings : float32 vectors by the sha256 of their input; those that are stored already may be left out.
     version : the version trained on the support set as it is after this change.
+    registered : names by digest of the registered extractors that the change relies on: it is refused if one
+        of them is gone.
     """
 
     head: str
@@ -65,12 +71,14 @@ class Change:
     head_id: int | None = None
     expected_revision: int | None = None
     replace_all: bool = False
+    move: bool = False
     task: Task | None = None
     add: Sequence[NewExample] = ()
     remove: Sequence[str] = ()
     relabel: Mapping[str, str] = field(default_factory=dict)
     embeddings: Mapping[str, Vector] = field(default_factory=dict)
     version: NewVersion | None = None
+    registered: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.head_id is None) != (self.expected_revision is None):
@@ -81,6 +89,10 @@ class Change:
             raise ValueError("a new or replaced support set has no examples to remove or relabel")
         if self.task is not None and not (self.creates or self.replace_all):
             raise ValueError("only a new or replaced support set may have another task")
+        if self.move and (self.creates or self.replace_all or self.add or self.remove or self.relabel):
+            raise ValueError("a support set moves as it is")
+        if self.version and self.version.extractor and self.version.publish:
+            raise ValueError("only a version of the head's extractor may be published")
         if set(self.remove) & set(self.relabel):
             raise ValueError("an example is both removed and relabelled")
 

@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.store import embeddings, tables
+from service.store import embeddings, extractors, tables
 from service.store.changes import Change, Committed, NewExample
 from service.store.database import Database
 from service.store.errors import DuplicateExampleError, ExampleNotFoundError, RevisionConflictError
+from service.store.moves import by_all_extractors, move_examples
 from service.store.records import SINGLE_LABEL, HeadRow
 from service.store.text import require_storable
 from service.store.versions import add_version
@@ -57,10 +58,14 @@ def apply(connection: Connection, database: Database, change: Change) -> Committ
     """Write the change. The transaction must be undone if this raises."""
     now = datetime.now(UTC)
     head = _create(connection, change, now) if change.creates else _advance(connection, change, now)
+    for digest, name in sorted(change.registered.items()):
+        extractors.hold(connection, digest, name)
     dropped = _drop(connection, head, change)
     renamed = _relabelled(connection, head, change)
     _refuse_duplicates(connection, head, change, renamed)
     _relabel(connection, head, change)
+    if change.move:
+        move_examples(connection, database, head.id, change.extractor_digest, change.embeddings)
     keys = [example.sha256 for example in change.add]
     embeddings.ensure(connection, database, change.extractor_digest, keys, change.embeddings)
     ids = _insert(connection, head, change.add, now)
@@ -93,7 +98,7 @@ def _create(connection: Connection, change: Change, now: datetime) -> HeadRow:
 def _advance(connection: Connection, change: Change, now: datetime) -> HeadRow:
     """Move the head to its next revision, with its next version if the change has one."""
     values: dict[str, Any] = {"revision": _heads.c.revision + 1, "updated_at": now}
-    if change.replace_all:
+    if change.replace_all or change.move:
         values |= {"extractor_name": change.extractor_name, "extractor_digest": change.extractor_digest}
     if change.task is not None:
         values["task"] = change.task
@@ -121,6 +126,10 @@ def _advance(connection: Connection, change: Change, now: datetime) -> HeadRow:
 
 def _drop(connection: Connection, head: HeadRow, change: Change) -> list[embeddings.Key]:
     """Delete what the change replaces or removes; the keys of their embeddings."""
+    return by_all_extractors(connection, head.id, _deleted(connection, head, change))
+
+
+def _deleted(connection: Connection, head: HeadRow, change: Change) -> list[embeddings.Key]:
     if change.replace_all and not change.creates:
         keys = [(row.extractor_digest, row.sha256) for row in connection.execute(KEYS, {"head": head.id})]
         connection.execute(DELETE_ALL, {"head": head.id})

@@ -36,6 +36,7 @@ GET = select(_key, _embeddings.c.vector).where(_of_extractor, _key_in)
 HOLD = select(_key).where(_of_extractor, _key_in).with_for_update(read=True, key_share=True)
 LOCK = select(_key).where(_of_extractor, _key_in).order_by(_key).with_for_update()
 FORGET = delete(_embeddings).where(_of_extractor, _key_in, ~_referenced)
+SOME_UNREFERENCED = select(_key).where(_of_extractor, ~_referenced).order_by(_key).limit(KEYS_PER_PRUNING)
 TOTAL_BYTES = select(func.coalesce(func.sum(_embeddings.c.size_bytes), 0))
 OLDEST_UNREFERENCED = (
     select(
@@ -122,6 +123,20 @@ class Embeddings:
             excess_bytes -= sum(victim.size_bytes for victim in victims)
             since = victims[-1].created_at
         return dropped
+
+    def drop(self, digest: str) -> int:
+        """Drop the embeddings of an extractor that no example refers to; how many they were.
+
+        It writes in small transactions, so that others get their turn.
+        """
+        dropped = 0
+        while True:
+            with self._database.write(durable=False) as connection:
+                keys = connection.execute(SOME_UNREFERENCED, {"digest": digest}).scalars().all()
+                forget(connection, [(digest, key) for key in keys])
+            dropped += len(keys)
+            if not keys:
+                return dropped
 
     def _prune_some(self, excess_bytes: int, since: datetime) -> list[Any]:
         with self._database.write(durable=False) as connection:

@@ -7,13 +7,17 @@
     ├── EmbeddingNotFoundError     an example was to be stored whose embedding is not there
     ├── DuplicateExampleError      the head has the same input already, or the same label of it
     ├── RevisionConflictError      the head was changed, created or deleted in the meantime
+    ├── ExtractorNotFoundError     no extractor of that name is registered, or none any more
+    ├── ExtractorExistsError       another extractor has that name
+    ├── ExtractorInUseError        heads or versions refer to the extractor that was to be removed
     ├── InvalidTextError           a string that no database can hold: U+0000 or a lone surrogate
     ├── BlobNotFoundError          no blob of that key, or none any more
     ├── BlobUrlError               a URL that names no place where blobs can be kept
     ├── DatabaseUrlError           a URL that names no database that can be used
     ├── SchemaError                the tables are missing, older or newer than this code
     └── StoreUnavailableError      locked for too long, disk full, not writable, connection lost
-        └── StoreCorruptedError    the database is damaged
+        ├── StoreCorruptedError    the database is damaged
+        └── ExtractorUnavailableError  a file of a registered extractor is missing, damaged or not readable
 
 A store that is unavailable may come back: nothing was written, and the same call can be made again.
 """
@@ -82,6 +86,33 @@ class RevisionConflictError(StoreError):
     code = "revision_conflict"
 
 
+class ExtractorNotFoundError(StoreError):
+    code = "extractor_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no extractor {name!r} is registered")
+
+
+class ExtractorExistsError(StoreError):
+    code = "extractor_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"another extractor has the name {name!r}; export this one under another name")
+
+
+class ExtractorInUseError(StoreError):
+    """`heads` are some of those that refer to the extractor."""
+
+    code = "extractor_in_use"
+
+    def __init__(self, name: str, heads: Sequence[str]) -> None:
+        self.heads = tuple(heads)
+        super().__init__(
+            f"the extractor {name!r} is in use by heads or their versions ({', '.join(heads[:10])}"
+            f"{', ...' if len(heads) > 10 else ''}): delete these heads first"
+        )
+
+
 class InvalidTextError(StoreError):
     code = "invalid_text"
 
@@ -114,3 +145,13 @@ class StoreUnavailableError(StoreError):
 
 class StoreCorruptedError(StoreUnavailableError):
     code = "store_corrupted"
+
+
+class ExtractorUnavailableError(StoreUnavailableError):
+    code = "extractor_unavailable"
+
+    def __init__(self, name: str, reason: object) -> None:
+        super().__init__(
+            f"extractor {name!r} cannot be loaded now: {reason}; if that stays so, add it again with"
+            " `headstart extractors add`"
+        )

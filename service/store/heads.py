@@ -9,6 +9,7 @@ from service.store import commit, embeddings, tables
 from service.store.changes import Change, Committed
 from service.store.database import Database
 from service.store.errors import HeadNotFoundError, VersionNotFoundError
+from service.store.moves import by_all_extractors
 from service.store.paging import page_of, page_size
 from service.store.records import HeadRow, HeadSummary, Page, Published, VersionSummary
 from service.store.text import is_storable, require_storable
@@ -175,7 +176,8 @@ class Heads:
             )
             if head_id is None:
                 raise HeadNotFoundError(name)
-            keys = [(row.extractor_digest, row.sha256) for row in connection.execute(KEYS, {"head": head_id})]
+            rows = connection.execute(KEYS, {"head": head_id}).all()
+            keys = by_all_extractors(connection, head_id, [(row[0], row[1]) for row in rows])
             connection.execute(DELETE, {"head": head_id})
             embeddings.forget(connection, keys)
 

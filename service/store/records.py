@@ -26,8 +26,9 @@ class Page(Generic[Item, Cursor]):
 class HeadRow:
     """A head as it is now.
 
-    `revision` counts the commits: it changes when examples change or a version is added, not when
-    another version is published. `id` is never given to another head, `name` may be.
+    `revision` counts the commits: it changes when examples change, move to another extractor or a version is
+    added, not when another version of the same extractor is published. `id` is never given to another head,
+    `name` may be.
     """
 
     id: int
@@ -117,3 +118,20 @@ class SupportSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class ExtractorRow:
+    """A registered extractor.
+
+    `manifest` is the content of its manifest.json. `origin` says where it comes from: `kind` is `added` or
+    `finetuned`, and a fine-tuned one also names the `head` on whose inputs it was trained. `blobs` is the
+    folder of keys that its files are under.
+    """
+
+    digest: str
+    name: str
+    manifest: Mapping[str, Any]
+    origin: Mapping[str, Any]
+    blobs: str
+    created_at: datetime

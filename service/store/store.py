@@ -9,6 +9,7 @@ from service.store.blobs import BlobStore
 from service.store.database import BUSY_TIMEOUT_S, Database
 from service.store.embeddings import Embeddings
 from service.store.examples import Examples
+from service.store.extractors import Extractors
 from service.store.heads import Heads
 from service.store.versions import Versions
 
@@ -25,6 +26,7 @@ class Store:
     versions : Versions
     embeddings : Embeddings
     blobs : BlobStore
+    extractors : Extractors
     """
 
     def __init__(self, database: Database, blobs: BlobStore) -> None:
@@ -34,6 +36,7 @@ class Store:
         self.versions = Versions(database)
         self.embeddings = Embeddings(database)
         self.blobs = blobs
+        self.extractors = Extractors(database)
 
     @classmethod
     def open(cls, database_url: str, blob_url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Store":

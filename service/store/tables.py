@@ -143,3 +143,14 @@ head_files = Table(
     Column("data", LargeBinary, nullable=False),
     ForeignKeyConstraint(["head_id", "number"], ["versions.head_id", "versions.number"], ondelete="CASCADE"),
 )
+
+extractors = Table(
+    "extractors",
+    metadata,
+    Column("digest", Digest, primary_key=True),
+    Column("name", ClientText, nullable=False, unique=True),
+    Column("manifest", JSON, nullable=False),
+    Column("origin", JSON, nullable=False),
+    Column("blobs", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)

@@ -4,12 +4,13 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from service.store import tables
 from service.store.changes import NewVersion
 from service.store.database import Database
 from service.store.errors import HeadNotFoundError, StoreCorruptedError, VersionNotFoundError
+from service.store.moves import move_examples
 from service.store.paging import page_of, page_size
 from service.store.records import HeadRow, Page, VersionRow
 from service.store.text import is_storable
@@ -36,15 +37,13 @@ HEAD_EXISTS = select(_heads.c.id).where(_heads.c.name == bindparam("name"))
 FILE = select(_files.c.data, _files.c.sha256).where(
     _files.c.head_id == bindparam("head"), _files.c.number == bindparam("wanted")
 )
-PUBLISH = (
-    update(_heads)
-    .where(
-        _heads.c.name == bindparam("head"),
-        exists().where(_versions.c.head_id == _heads.c.id, _versions.c.number == bindparam("wanted")),
-    )
-    .values(published_version=bindparam("wanted"), updated_at=bindparam("now"))
-    .returning(_heads)
+LOCK_HEAD = (
+    select(_heads.c.id, _heads.c.extractor_digest).where(_heads.c.name == bindparam("name")).with_for_update()
 )
+EXTRACTOR = select(_versions.c.extractor_name, _versions.c.extractor_digest).where(
+    _versions.c.head_id == bindparam("head"), _versions.c.number == bindparam("wanted")
+)
+PUBLISH = update(_heads).where(_heads.c.id == bindparam("head")).returning(_heads)
 EXAMPLES_TOTAL = (
     select(func.count()).select_from(tables.examples).where(tables.examples.c.head_id == bindparam("head"))
 )
@@ -113,27 +112,37 @@ class Versions:
     def publish(self, head: str, number: int) -> HeadRow:
         """Make a version the one that predicts: forward or back, at once and for every process.
 
-        The revision stays, so that a training under way is not thrown out by it.
+        A version of another extractor than the head's takes the support set to that extractor: it is a new
+        revision of the head. Otherwise the revision stays, so that a training under way is not thrown out.
 
         Raises
         ------
         HeadNotFoundError, VersionNotFoundError
+        EmbeddingNotFoundError
+            The version is of another extractor, by which not all examples of the head have an embedding.
         """
         with self._database.write() as connection:
-            row = None
-            if is_storable(head) and 0 < number <= LARGEST_NUMBER:
-                row = connection.execute(
-                    PUBLISH, {"head": head, "wanted": number, "now": datetime.now(UTC)}
-                ).one_or_none()
-            if row is None:
-                _require_head(connection, head)
+            known = is_storable(head)
+            found = connection.execute(LOCK_HEAD, {"name": head}).one_or_none() if known else None
+            if found is None:
+                raise HeadNotFoundError(head)
+            key = {"head": found.id, "wanted": number}
+            known = 0 < number <= LARGEST_NUMBER
+            version = connection.execute(EXTRACTOR, key).one_or_none() if known else None
+            if version is None:
                 raise _no_version(head, number)
+            values: dict[str, Any] = {"published_version": number, "updated_at": datetime.now(UTC)}
+            if version.extractor_digest != found.extractor_digest:
+                move_examples(connection, self._database, found.id, version.extractor_digest, {})
+                values |= {**version._mapping, "revision": _heads.c.revision + 1}
+            row = connection.execute(PUBLISH.values(values), {"head": found.id}).one()
         return HeadRow(**row._mapping)
 
 
 def add_version(connection: Connection, head: HeadRow, version: NewVersion, now: datetime) -> None:
     """Write the head's newest version, number `head.last_version`, and its file."""
     key = {"head_id": head.id, "number": head.last_version}
+    name, digest = version.extractor or (head.extractor_name, head.extractor_digest)
     total = version.examples_total
     if total is None:
         total = connection.execute(EXAMPLES_TOTAL, {"head": head.id}).scalar_one()
@@ -142,8 +151,8 @@ def add_version(connection: Connection, head: HeadRow, version: NewVersion, now:
         {
             **key,
             "created_at": now,
-            "extractor_name": head.extractor_name,
-            "extractor_digest": head.extractor_digest,
+            "extractor_name": name,
+            "extractor_digest": digest,
             "revision": head.revision,
             "parent_version": version.parent_version,
             "examples_total": total,

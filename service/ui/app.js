@@ -369,7 +369,7 @@ async function remove() {
 
 async function showExtractors() {
   const { extractors } = await call("GET", "/v1/extractors");
-  const about = extractors.map(({ name, dim, precision, provider }) => `${name}, ${dim} dimensions, ${precision}, ${provider}`);
+  const about = extractors.map(({ name, dim, precision, provider }) => `${name}, ${dim} dimensions, ${precision}, ${provider ?? "not loaded"}`);
   $("footer").textContent = `Extractor: ${about.join("; ")}`;
 }
 

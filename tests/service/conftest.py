@@ -42,12 +42,10 @@ def _graph(weights: np.ndarray) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An extractor folder: a fixed random projection of 8 x 8 pixels to 16 dimensions."""
-    folder = tmp_path_factory.mktemp("extractors") / "tiny"
-    folder.mkdir()
-    weights = np.random.default_rng(0).normal(size=(SIDE * SIDE * 3, DIM)).astype(np.float32)
+def tiny_extractor(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
+    """Write an extractor folder: a fixed random projection of 8 x 8 pixels to 16 dimensions."""
+    folder.mkdir(parents=True)
+    weights = np.random.default_rng(seed).normal(size=(SIDE * SIDE * 3, DIM)).astype(np.float32)
     onnx.save(_graph(weights), folder / FILES.model)
     inputs = tuple(png(shade) for shade in (10, 120, 240))
     pixels = np.stack([decode_image(data, SPEC) for data in inputs]).reshape(len(inputs), -1)
@@ -55,7 +53,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Manifest(
         format_version=FORMAT_VERSION,
         export_version=EXPORT_VERSION,
-        name="tiny",
+        name=name,
         modality="image",
         architecture="random projection",
         weights=Weights("random", "0" * 64, "Apache-2.0"),
@@ -67,6 +65,18 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         files={name: sha256_of(folder / name) for name in (FILES.model, FILES.golden)},
     ).save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default extractor of these tests."""
+    return tiny_extractor(tmp_path_factory.mktemp("extractors") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def second_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another extractor, which no server has loaded."""
+    return tiny_extractor(tmp_path_factory.mktemp("extractors") / "second", "second", seed=1)
 
 
 @pytest.fixture

@@ -1,0 +1,169 @@
+"""The extractors that a process embeds with: those of HEADSTART_EXTRACTORS, and registered ones once used.
+
+Knows which are loaded. Does not know where a registered one comes from, nor how one embeds.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from service.config import Settings
+from service.embedder import Embedder
+from service.errors import ApiError
+from service.extractor import Extractor
+from service.registry import Registry
+from service.shelf import Shelf
+from service.store import ExtractorRow, ExtractorUnavailableError, Store
+from training.errors import ManifestError
+
+
+class Embedders:
+    """The extractors of a process, each with its caches; safe to share between threads.
+
+    Parameters
+    ----------
+    embedders : those of HEADSTART_EXTRACTORS, loaded from start to end. The first is the default.
+    registry : where the others are found.
+    opening : from a registered extractor to its embedder.
+    most_registered : how many registered extractors are kept loaded; the least recently used goes.
+    """
+
+    def __init__(
+        self,
+        embedders: Sequence[Embedder],
+        registry: Registry,
+        opening: Callable[[ExtractorRow], Embedder],
+        *,
+        most_registered: int,
+    ) -> None:
+        self._by_name = {embedder.extractor.name: embedder for embedder in embedders}
+        self._by_digest = {embedder.extractor.digest: embedder for embedder in embedders}
+        self._default = embedders[0]
+        self._registry = registry
+        self._opening = opening
+        self._registered: Shelf[str, Embedder] = Shelf(most_registered)
+
+    def __iter__(self) -> Iterator[Embedder]:
+        """Those of HEADSTART_EXTRACTORS."""
+        return iter(self._by_name.values())
+
+    @property
+    def default(self) -> Embedder:
+        return self._default
+
+    def named(self, name: str | None) -> Embedder:
+        """The embedder of an extractor's name, loaded if it is a registered one; the default without a name.
+
+        Raises
+        ------
+        ApiError
+            404: no extractor of that name is loaded or registered.
+        StoreUnavailableError, DeviceError
+            It cannot be loaded now.
+        """
+        if name is None:
+            return self._default
+        if name in self._by_name:
+            return self._by_name[name]
+        return self._loaded(self.row(name))
+
+    def with_digest(self, digest: str) -> Embedder:
+        """The embedder of the extractor that a head was trained on, loaded if it is a registered one.
+
+        Raises
+        ------
+        ApiError
+            409: it is not loaded or registered, or was exported anew and gives other embeddings.
+        StoreUnavailableError, DeviceError
+            It cannot be loaded now.
+        """
+        embedder = self.loaded(digest)
+        if embedder is not None:
+            return embedder
+        row = self._registry.store.extractors.with_digest(digest)
+        if row is None:
+            raise ApiError(
+                409,
+                "extractor_mismatch",
+                f"this head belongs to extractor {digest[:12]}, which is not loaded or registered; load it"
+                " with HEADSTART_EXTRACTORS, add it with `headstart extractors add`, or create the head anew"
+                " with PUT",
+            )
+        return self._loaded(row)
+
+    def loaded(self, digest: str) -> Embedder | None:
+        """The embedder of a digest, if its extractor is loaded."""
+        return self._by_digest.get(digest) or self._registered.peek(digest)
+
+    def row(self, name: str) -> ExtractorRow:
+        """The registered extractor of a name.
+
+        Raises
+        ------
+        ApiError
+            404: there is none.
+        """
+        row = self._registry.store.extractors.named(name)
+        if row is None:
+            loaded = ", ".join(self._by_name)
+            registered = ", ".join(row.name for row in self.registered()) or "none"
+            message = (
+                f"no extractor {name!r} is loaded or registered; loaded: {loaded}; registered: {registered}"
+            )
+            raise ApiError(404, "extractor_not_found", message)
+        return row
+
+    def registered(self) -> list[ExtractorRow]:
+        """The registered extractors, by name, without those that are loaded from start to end."""
+        rows = self._registry.store.extractors.list()
+        return [row for row in rows if row.name not in self._by_name and row.digest not in self._by_digest]
+
+    def close(self) -> None:
+        """Let go of the threads of all."""
+        for embedder in (*self, *self._registered.values()):
+            embedder.close()
+
+    def _loaded(self, row: ExtractorRow) -> Embedder:
+        there = self._by_digest.get(row.digest)
+        return there or self._registered.get(row.digest, lambda: self._opening(row))
+
+
+def load_extractor(folder: Path, settings: Settings) -> Extractor:
+    """An extractor folder, loaded as the settings say.
+
+    Raises
+    ------
+    ManifestError, DeviceError
+        It cannot be used; the message says what to do.
+    """
+    return Extractor.load(folder, device=settings.device, max_pixels=settings.max_pixels)
+
+
+def embedder_of(
+    extractor: Extractor, store: Store, settings: Settings, *, registered: bool = False
+) -> Embedder:
+    """The embedder of a loaded extractor, with threads and caches as the settings say."""
+    return Embedder(
+        extractor,
+        store,
+        threads=settings.thread_count,
+        memory_cache_bytes=settings.memory_cache_bytes,
+        registered=registered,
+    )
+
+
+def open_registered(row: ExtractorRow, registry: Registry, settings: Settings) -> Embedder:
+    """Fetch and load a registered extractor.
+
+    Raises
+    ------
+    ExtractorUnavailableError
+        A file is damaged, or the golden inputs give other embeddings here. The next call fetches it again.
+    StoreUnavailableError, DeviceError
+    """
+    folder = registry.fetch(row)
+    try:
+        extractor = load_extractor(folder, settings)
+    except ManifestError as error:
+        registry.discard(row.digest)
+        raise ExtractorUnavailableError(row.name, error) from error
+    return embedder_of(extractor, registry.store, settings, registered=True)
