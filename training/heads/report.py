@@ -92,33 +92,38 @@ def accuracy_interval(correct: int, total: int, classes: int) -> tuple[float, fl
 
 
 @dataclass(frozen=True, eq=False)
-class _HeldOut:
-    """Held-out answers, labels in alphabetical order.
+class HeldOut:
+    """Held-out answers to the examples that have a class, labels in alphabetical order.
 
     Attributes
     ----------
     labels : (k,) names
     order : (k,) int64, the support set's column of each
-    truth, chances : (h, k) bool and float64, of the examples that have a class
+    rows : (h,) int64, the support set's row of each example
+    truth, chances : (h, k) bool and float64
     negatives : (g,) float64, probability of "none of these" of the held-out negatives
     """
 
     labels: list[str]
     order: Ints
+    rows: Ints
     truth: npt.NDArray[np.bool_]
     chances: Doubles
     negatives: Doubles
 
     @classmethod
-    def of(cls, support: SupportSet, selected: Selected, calibration: Calibration) -> "_HeldOut":
+    def of(cls, support: SupportSet, selected: Selected, calibration: Calibration) -> "HeldOut":
         order = np.argsort(np.array(support.labels))
-        scores, truth = selected.fit.held_out, support.indicator[selected.fit.rows]
+        scores, rows = selected.fit.held_out, selected.fit.rows
+        truth = support.indicator[rows]
         chances, negatives = calibration.probabilities(scores), np.zeros(0)
         if support.negatives:
             inside = ~truth[:, -1]
-            negatives, truth = chances[~inside, -1], truth[inside]
+            negatives, truth, rows = chances[~inside, -1], truth[inside], rows[inside]
             chances = calibration.without_last.probabilities(scores[inside, :-1])
-        return cls([support.labels[i] for i in order], order, truth[:, order], chances[:, order], negatives)
+        return cls(
+            [support.labels[i] for i in order], order, rows, truth[:, order], chances[:, order], negatives
+        )
 
 
 def make_report(
@@ -129,7 +134,7 @@ def make_report(
     unknown_threshold: float,
 ) -> Report:
     """Summarise held-out predictions."""
-    held = _HeldOut.of(support, selected, calibration)
+    held = HeldOut.of(support, selected, calibration)
     counts = support.counts[held.order]
     measure = single_figures if support.is_single else multi_figures
     figures = measure(held.labels, held.truth, held.chances)
@@ -169,7 +174,7 @@ def make_report(
 
 
 def _learning(
-    support: SupportSet, selected: Selected, held: _HeldOut, figures: Figures
+    support: SupportSet, selected: Selected, held: HeldOut, figures: Figures
 ) -> tuple[tuple[Mapping[str, float], ...], Mapping[str, float] | None]:
     """Accuracy with a part of the examples and with all; what twice as many would give."""
     part = ask_part(support, selected)
@@ -189,9 +194,7 @@ def _learning(
     )
 
 
-def _warnings(
-    support: SupportSet, held: _HeldOut, counts: Ints, figures: Figures
-) -> Iterator[dict[str, str]]:
+def _warnings(support: SupportSet, held: HeldOut, counts: Ints, figures: Figures) -> Iterator[dict[str, str]]:
     for code, message in (
         *_size_warnings(held, counts),
         *_content_warnings(support, held.labels, figures.cells),
@@ -199,7 +202,7 @@ def _warnings(
         yield {"code": code, "message": message}
 
 
-def _size_warnings(held: _HeldOut, counts: Ints) -> Iterator[tuple[str, str]]:
+def _size_warnings(held: HeldOut, counts: Ints) -> Iterator[tuple[str, str]]:
     labels = held.labels
     seen = [bool(count) for count in held.truth.sum(axis=0)]
     if not any(seen):
