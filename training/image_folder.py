@@ -1,7 +1,7 @@
 """A folder with a sub-folder for each class, as files and their labels. Reads no image."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.errors import NoExamplesError, TooFewClassesError
@@ -51,6 +51,11 @@ class ImageFolder:
             labels=tuple(label for label, _ in labelled),
             loose=tuple(path for parts, path in found if len(parts) == 1),
         )
+
+    def without(self, label: str) -> "ImageFolder":
+        """The same without the images of one label."""
+        kept = [(path, other) for path, other in zip(self.paths, self.labels, strict=True) if other != label]
+        return replace(self, paths=tuple(path for path, _ in kept), labels=tuple(other for _, other in kept))
 
     @property
     def counts(self) -> dict[str, int]:
