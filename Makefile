@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 EXTRACTOR ?= efficientnet-lite0
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-bento test-browser bench-main-job bench-heads bench-checks bench-imagenet \
+.PHONY: help serve test test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-imagenet \
         check lint types contracts format lock export bento clean
 
 help: ## list the targets
@@ -36,6 +36,9 @@ serve: export ## set up, export the default extractor once, serve on port 3000
 
 test: $(VENV)/.dev ## set up, run all tests
 	$(BIN)/python -m pytest
+
+test-networks: $(VENV)/.dev ## export, load and run every network of the catalogue, with random weights
+	HEADSTART_TEST_ALL_NETWORKS=1 $(BIN)/python -m pytest tests/training/test_export.py tests/training/test_backbones.py
 
 test-bento: $(VENV)/.dev export ## build the bento, serve it without torch, teach it a head
 	$(BIN)/python -m pytest tests/bento

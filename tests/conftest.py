@@ -25,3 +25,13 @@ def lite0_folder() -> Path:
     folder = REPOSITORY / ".headstart" / "extractors" / "efficientnet-lite0"
     export_extractor("efficientnet-lite0", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An extractor of the default network with random weights, seed 0."""
+    from training.export import export_extractor
+
+    folder = tmp_path_factory.mktemp("extractors") / "random"
+    export_extractor("efficientnet-lite0", folder, random_seed=0)
+    return folder

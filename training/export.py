@@ -115,12 +115,13 @@ def _exported(folder: Path, entry: Entry, choice: WeightsChoice, taps: bool) -> 
         raise ExportError(
             f"{folder} holds another extractor: {manifest.name} with weights from "
             f"{manifest.weights.source!r}. Heads trained on it would no longer fit. "
-            "Choose another folder, or replace it with --force"
+            "Choose another folder, or replace it by `headstart export` with --force"
         )
     if bool(manifest.taps) != taps:
         raise ExportError(
             f"{folder} holds {manifest.name} {'with' if manifest.taps else 'without'} taps. "
-            "Heads trained on it would no longer fit. Choose another folder, or replace it with --force"
+            "Heads trained on it would no longer fit. "
+            "Choose another folder, or replace it by `headstart export` with --force"
         )
     return manifest
 
@@ -136,9 +137,10 @@ def _write(
     """Write all files into `partial`, the manifest last."""
     tell("load weights", 0.0)
     from training.backbones.load import load_backbone
+
+    backbone = load_backbone(entry.name, choice)  # says what to install if torch is missing
     from training.graph import OPSET, PixelsToRow, export_graph
 
-    backbone = load_backbone(entry.name, choice)
     spec = replace(backbone.preprocess, steps=preprocess_steps(backbone.preprocess))
     graph_input, output = Input(spec.crop_height, spec.crop_width), Output(backbone.dim)
     module = PixelsToRow(backbone, taps=taps)

