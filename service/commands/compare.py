@@ -12,11 +12,10 @@ import click
 from service.commands.arguments import counts, names, new_file, pair
 from service.commands.terminal import FOLDER, progress_bar, read_settings, told
 from service.config import Settings
-from training.backbones.catalogue import CATALOGUE, WeightsChoice
-from training.backbones.weight_files import choice_of, weights_in
 from training.manifest import FILES
 
 if TYPE_CHECKING:
+    from training.backbones.catalogue import WeightsChoice
     from training.compare import Source
     from training.comparison import Candidate, Comparison
 
@@ -135,6 +134,8 @@ class _Sources:
 
     def require_known(self, names: tuple[str, ...]) -> None:
         """A misspelt name is told at once; a network that cannot be had, in the result."""
+        from training.backbones.catalogue import CATALOGUE
+
         for name in (*self._weights, *self._sha256):
             if name not in names:
                 raise click.UsageError(f"--weights or --sha256 of {name!r}, which is not one of --backbones")
@@ -149,6 +150,7 @@ class _Sources:
 
     def locate(self, name: str) -> "Source":
         """The source of a network. Raises WeightsError if its file is not as expected."""
+        from training.backbones.catalogue import WeightsChoice
         from training.compare import Source
 
         folder = self._settings.extractor_folder(name)
@@ -158,7 +160,10 @@ class _Sources:
             return Source(name, random, WeightsChoice(random_seed=self._random_seed))
         return Source(name, folder, self._choice(name))
 
-    def _choice(self, name: str) -> WeightsChoice | None:
+    def _choice(self, name: str) -> "WeightsChoice | None":
+        from training.backbones.catalogue import CATALOGUE, WeightsChoice
+        from training.backbones.weight_files import choice_of, weights_in
+
         sha256 = self._sha256.get(name)
         if name in self._weights:
             return choice_of(Path(self._weights[name]), sha256)

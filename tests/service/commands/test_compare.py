@@ -230,6 +230,15 @@ def test_a_folder_that_cannot_be_compared(compare: Compare, pets: Path, tmp_path
     assert "at least two classes, found none" in empty.output
 
 
+def test_the_commands_start_where_networks_and_their_export_are_not_packed() -> None:
+    """As in a bento."""
+    code = (
+        "import sys; sys.modules['training.backbones'] = sys.modules['training.export'] = None;"
+        "from service.cli import main; main(['compare', '--help'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
+
+
 def test_where_torch_is_missing_what_is_exported_is_compared(home: Path, pets: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None; from service.cli import main;"
