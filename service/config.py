@@ -104,6 +104,9 @@ class Settings:
         _text,
         "where blobs are: a folder or an fsspec URL such as `s3://bucket/prefix`; empty: HOME/blobs",
     )
+    keep_inputs: bool = _setting(
+        True, _flag, "whether heads keep the original bytes of their examples, where a PUT does not say"
+    )
     extractors: tuple[str, ...] = _setting(
         ("efficientnet-lite0",),
         _names,

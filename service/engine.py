@@ -3,6 +3,7 @@
 Knows how to prepare a home folder before the processes start, and when a process is ready.
 """
 
+import logging
 from dataclasses import dataclass
 
 from service.checker import Checker
@@ -12,11 +13,14 @@ from service.evaluator import Evaluator
 from service.exporter import Exporter
 from service.extractor import Extractor
 from service.importer import Importer
+from service.keeper import Keeper
 from service.learner import Learner
 from service.predictor import Predictor
 from service.registry import Registry
-from service.store import Store
+from service.store import Store, StoreUnavailableError
 from service.writeback import EmbeddingWriter
+
+logger = logging.getLogger("headstart.engine")
 
 
 def prepare(settings: Settings) -> None:
@@ -32,8 +36,20 @@ def prepare(settings: Settings) -> None:
     try:
         store.migrate()
         Registry.of(settings, store).sweep()
+        _tidy(store)
     finally:
         store.close()
+
+
+def _tidy(store: Store) -> None:
+    """Finish what a crash left; predictions do not need the blobs, so that a server starts without them."""
+    try:
+        count = store.inputs.tidy()
+    except StoreUnavailableError as error:
+        logger.warning("kept inputs were not tidied: %s", error)
+        return
+    if count:
+        logger.info("%d inputs of requests that a crash ended were deleted", count)
 
 
 def _load_extractors(settings: Settings) -> list[Extractor]:
@@ -48,6 +64,7 @@ class Engine:
     store: Store
     embedders: Embedders
     writer: EmbeddingWriter
+    keeper: Keeper
     learner: Learner
     predictor: Predictor
     checker: Checker
@@ -75,22 +92,25 @@ class Engine:
             most_registered=settings.registered_extractors,
         )
         writer = EmbeddingWriter(store, max_bytes=settings.store_cache_bytes)
+        keeper = Keeper(store)
         predictor = Predictor(store, embedders, writer, head_cache_bytes=settings.head_cache_bytes)
         return cls(
             settings=settings,
             store=store,
             embedders=embedders,
             writer=writer,
-            learner=Learner(store, embedders),
+            keeper=keeper,
+            learner=Learner(store, embedders, keeper, keep_inputs=settings.keep_inputs),
             checker=Checker(store, embedders),
             predictor=predictor,
             evaluator=Evaluator(store, embedders, predictor, writer),
             exporter=Exporter(store, embedders, predictor),
-            importer=Importer(store, embedders),
+            importer=Importer(store, embedders, keep_inputs=settings.keep_inputs),
         )
 
     def close(self) -> None:
         """Finish what is queued and let go of everything."""
         self.embedders.close()
+        self.keeper.close()
         self.writer.close()
         self.store.close()

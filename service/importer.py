@@ -39,10 +39,16 @@ def is_imported(version: VersionRow) -> bool:
 
 
 class Importer:
-    """Turns head files into versions."""
+    """Turns head files into versions.
 
-    def __init__(self, store: Store, embedders: Embedders) -> None:
+    Parameters
+    ----------
+    keep_inputs : whether a head that is made keeps the bytes of the examples that it gets later.
+    """
+
+    def __init__(self, store: Store, embedders: Embedders, *, keep_inputs: bool) -> None:
         self._store = store
+        self._keep_inputs = keep_inputs
         self._embedders = embedders
 
     def add_version(self, name: str, data: bytes, *, publish: bool) -> int:
@@ -79,6 +85,7 @@ class Importer:
             expected_revision=current.revision if current else None,
             task=None if current else task,
             registered=embedder.registration,
+            keep_inputs=None if current else self._keep_inputs,
             version=NewVersion(
                 # Written anew: the file has nothing in it that was not read.
                 file=save_head(kept),

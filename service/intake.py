@@ -14,6 +14,7 @@ import numpy.typing as npt
 from service.embedder import Embedded, Embedder
 from service.errors import ApiError, ItemError, batch_error, status_of
 from service.ingest import Batch, Input
+from service.keeper import Keeping
 from service.store import SINGLE_LABEL, NewExample, Task
 from service.support import Member, clash, label_conflict
 
@@ -46,6 +47,7 @@ class Intake:
     rejected : those that cannot, in order; empty unless the caller asked to skip them.
     embedded : vectors and timings of the whole batch.
     wall_s : time that embedding took.
+    keeping : what writes the inputs meanwhile, if a head may keep them.
     """
 
     inputs: tuple[Input, ...]
@@ -53,9 +55,12 @@ class Intake:
     rejected: tuple[ItemError, ...]
     embedded: Embedded
     wall_s: float
+    keeping: Keeping | None = None
 
     @classmethod
-    def of(cls, batch: Batch, embedder: Embedder, *, skip_bad: bool) -> "Intake":
+    def of(
+        cls, batch: Batch, embedder: Embedder, *, skip_bad: bool, keeping: Keeping | None = None
+    ) -> "Intake":
         """Embed a batch.
 
         Raises
@@ -80,6 +85,7 @@ class Intake:
             rejected=rejected,
             embedded=embedded,
             wall_s=time.perf_counter() - start,
+            keeping=keeping,
         )
 
     def matrix(self) -> npt.NDArray[np.float32]:
@@ -124,6 +130,11 @@ class Intake:
     def vectors_of(self, members: Sequence[Member]) -> Mapping[str, npt.NDArray[np.float32]]:
         """The embeddings that must be stored with the new members."""
         return {member.key: self.embedded.vectors[member.key] for member in members if member.new}
+
+    def bytes_of(self, examples: Sequence[NewExample]) -> Mapping[str, bytes]:
+        """The bytes of the inputs of new examples, by their sha256."""
+        data_of = {key: item.data for key, item in zip(self.keys, self.inputs, strict=True)}
+        return {example.sha256: data_of[example.sha256] for example in examples}
 
 
 def _rejected(batch: Batch, embedded: Embedded) -> tuple[ItemError, ...]:

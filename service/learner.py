@@ -14,10 +14,12 @@ from service.embedders import Embedders
 from service.errors import ApiError
 from service.ingest import Batch
 from service.intake import Counts, Intake
+from service.keeper import Keeper
 from service.plan import Plan
 from service.store import (
     SINGLE_LABEL,
     Change,
+    Committed,
     HeadRow,
     NewExample,
     NewVersion,
@@ -66,11 +68,18 @@ class Taught:
 
 
 class Learner:
-    """Creates, changes and trains heads."""
+    """Creates, changes and trains heads.
 
-    def __init__(self, store: Store, embedders: Embedders) -> None:
+    Parameters
+    ----------
+    keep_inputs : whether a new head keeps the bytes of its examples, where its creator does not say.
+    """
+
+    def __init__(self, store: Store, embedders: Embedders, keeper: Keeper, *, keep_inputs: bool) -> None:
         self._store = store
         self._embedders = embedders
+        self._keeper = keeper
+        self._keep_inputs = keep_inputs
 
     def replace(
         self,
@@ -79,15 +88,25 @@ class Learner:
         *,
         extractor: str | None,
         task: Task = SINGLE_LABEL,
+        keep_inputs: bool | None = None,
         train: TrainOptions | None,
         skip_bad: bool,
     ) -> Taught:
-        """Create a head from a batch of examples, or give an existing head this support set instead."""
-        embedder = self._embedders.named(extractor)
-        intake = Intake.of(batch, embedder, skip_bad=skip_bad)
-        members, counts = intake.join((), task)
+        """Create a head from a batch of examples, or give an existing head this support set instead.
 
-        def plan() -> Plan:
+        Parameters
+        ----------
+        keep_inputs : whether the head keeps the bytes of its examples; None: as before.
+        """
+        embedder = self._embedders.named(extractor)
+
+        def keeps(current: HeadRow | None) -> bool:
+            if keep_inputs is not None:
+                return keep_inputs
+            return self._keep_inputs if current is None else current.keep_inputs
+
+        def plan(intake: Intake) -> Plan:
+            members, counts = intake.join((), task)
             current = self._store.heads.find(name)
             change = Change(
                 head=name,
@@ -97,21 +116,22 @@ class Learner:
                 expected_revision=None if current is None else current.revision,
                 replace_all=True,
                 task=task,
+                keep_inputs=keeps(current),
                 add=_new_examples(members),
                 embeddings=intake.vectors_of(members),
                 registered=embedder.registration,
             )
             return Plan(change, members, counts, current, task)
 
-        return self._carry_out(plan, embedder, train, intake)
+        early = keeps(None if keep_inputs is not None else self._store.heads.find(name))
+        return self._take_in(plan, embedder, batch, train, skip_bad=skip_bad, keep=early)
 
     def add(self, name: str, batch: Batch, *, train: TrainOptions | None, skip_bad: bool) -> Taught:
         """Add examples to a head. If all are there already under the same labels, nothing changes."""
+        keep = self._store.heads.get(name).keep_inputs
 
         def attempt(embedder: Embedder) -> Taught:
-            intake = Intake.of(batch, embedder, skip_bad=skip_bad)
-
-            def plan() -> Plan:
+            def plan(intake: Intake) -> Plan:
                 current = self._current(name, embedder)
                 members, counts = intake.join(current.members, current.task)
                 change = replace(
@@ -119,7 +139,7 @@ class Learner:
                 )
                 return replace(current, change=change, members=members, counts=counts)
 
-            return self._carry_out(plan, embedder, train, intake)
+            return self._take_in(plan, embedder, batch, train, skip_bad=skip_bad, keep=keep)
 
         return self._on_its_extractor(name, attempt)
 
@@ -154,6 +174,21 @@ class Learner:
             return self._carry_out(lambda: self._current(name, embedder), embedder, train, None, always=True)
 
         return self._on_its_extractor(name, attempt)
+
+    def _take_in(
+        self,
+        plan: Callable[[Intake], Plan],
+        embedder: Embedder,
+        batch: Batch,
+        train: TrainOptions | None,
+        *,
+        skip_bad: bool,
+        keep: bool,
+    ) -> Taught:
+        """Embed a batch and carry out the plan for it; to `keep` its inputs, they are written meanwhile."""
+        with self._keeper.keeping([item.data for item in batch.inputs] if keep else ()) as keeping:
+            intake = Intake.of(batch, embedder, skip_bad=skip_bad, keeping=keeping)
+            return self._carry_out(lambda: plan(intake), embedder, train, intake)
 
     def _edit(self, name: str, edit: Callable[[Plan], Plan], train: TrainOptions | None) -> Taught:
         def attempt(embedder: Embedder) -> Taught:
@@ -235,7 +270,7 @@ class Learner:
             change = replace(change, version=_new_version(head, train))
             metrics.VERSIONS.inc()
         with metrics.stage("store"):
-            committed = self._store.heads.commit(change)
+            committed = self._commit(change, intake if plan.keeps_inputs else None)
         timings_s = {
             "decode": intake.embedded.decode_s if intake else 0.0,
             "embed": intake.embedded.embed_s if intake else 0.0,
@@ -252,6 +287,14 @@ class Learner:
             trained=head,
             timings_ms={name: round(seconds * 1e3, 3) for name, seconds in timings_s.items()},
         )
+
+    def _commit(self, change: Change, intake: Intake | None) -> Committed:
+        """Commit, with the inputs of an intake that are to be kept."""
+        if intake is None or intake.keeping is None:
+            return self._store.heads.commit(change)
+        written = intake.keeping.written(intake.bytes_of(change.add))
+        with intake.keeping.given(written):
+            return self._store.heads.commit(replace(change, inputs=written))
 
     def _fit(self, plan: Plan, embedder: Embedder, train: TrainOptions, intake: Intake | None) -> Head:
         keys, labels = arranged(of_classes(plan.members, train.classes), plan.task)

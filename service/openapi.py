@@ -134,6 +134,12 @@ def file_answer(description: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def input_answer() -> dict[int | str, dict[str, Any]]:
+    """The bytes of an input, of the type that they show."""
+    content = {"image/*": {"schema": BINARY}, "application/octet-stream": {"schema": BINARY}}
+    return {200: {"description": "The bytes as they were posted.", "content": content}}
+
+
 def _body(document: dict[str, Any], multipart: dict[str, Any]) -> dict[str, Any]:
     content = {
         "multipart/form-data": {"schema": multipart},

@@ -95,6 +95,15 @@ class CreateParameters(SupportParameters):
         Field(description="Whether an input has one label or any number of them.", examples=["multi_label"]),
     ] = SINGLE_LABEL
 
+    keep_inputs: Annotated[
+        bool | None,
+        Field(
+            description="Whether the original bytes of the examples are kept, for fine-tuning and for another"
+            " extractor. Left out: as the head does already, for a new one HEADSTART_KEEP_INPUTS.",
+            examples=[False],
+        ),
+    ] = None
+
     extractor: Annotated[
         str | None, Field(max_length=128, description="Name of a loaded extractor; left out: the default.")
     ] = None

@@ -24,6 +24,13 @@ class Plan:
         return None if self.head is None else self.head.published_version
 
     @property
+    def keeps_inputs(self) -> bool:
+        """Whether the head keeps the inputs of its examples after it."""
+        if self.change.keep_inputs is not None:
+            return self.change.keep_inputs
+        return self.head is not None and self.head.keep_inputs
+
+    @property
     def changes_examples(self) -> bool:
         """Whether the support set would be another after it."""
         change = self.change

@@ -92,6 +92,9 @@ class EmbeddingAnswer(BaseModel):
     timings_ms: dict[str, float]
 
 
+KeepInputs = Annotated[bool, Field(description="Whether the original bytes of examples are kept.")]
+
+
 class ExampleCounts(BaseModel):
     total: Annotated[
         int, Field(description="Examples of the support set now; each label of an input is one.")
@@ -116,6 +119,7 @@ class TaughtAnswer(BaseModel):
     version: Annotated[int | None, Field(description="The new version; null if none was trained.")]
     published: Annotated[bool, Field(description="Whether that version is served now.")]
     task: Task
+    keep_inputs: KeepInputs
     classes: list[str]
     extractor: ExtractorRef
     examples: ExampleCounts
@@ -138,6 +142,7 @@ class HeadSummary(BaseModel):
     classes: list[ClassCount]
     negatives: Annotated[int, Field(description="Examples of none of the classes (label `__none__`).")]
     examples: Annotated[int, Field(description="All examples; each label of an input is one.")]
+    keep_inputs: KeepInputs
     created_at: str
     updated_at: str
     published_classes: Annotated[
@@ -165,6 +170,7 @@ class ExampleInfo(BaseModel):
     sha256: str
     size_bytes: int
     created_at: str
+    kept: Annotated[bool, Field(description="Whether its original bytes are kept: `.../input` gives them.")]
 
 
 class ExamplePage(BaseModel):

@@ -146,4 +146,5 @@ def describe_example(row: ExampleRow) -> dict[str, Any]:
         "sha256": row.sha256,
         "size_bytes": row.size_bytes,
         "created_at": row.created_at.isoformat(),
+        "kept": row.kept,
     }

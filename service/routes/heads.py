@@ -34,7 +34,8 @@ async def put_head(
 
     Trains and publishes a version at once. A replaced head keeps its earlier versions. In a multi-label head
     (`task=multi_label`) an input may have several labels: post it under each, or in JSON with `labels`. The
-    label `__none__` is for inputs of none of the classes.
+    label `__none__` is for inputs of none of the classes. With `keep_inputs=false` only the embeddings of the
+    examples are stored, and what a replaced head kept is deleted.
     """
     batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
     parameters = with_body(query, batch.options)
@@ -44,6 +45,7 @@ async def put_head(
         batch,
         extractor=parameters.extractor,
         task=parameters.task,
+        keep_inputs=parameters.keep_inputs,
         train=train_options(parameters) if parameters.train else None,
         skip_bad=parameters.on_error == "skip",
     )
@@ -65,7 +67,7 @@ async def get_head(engine: EngineOf, name: HeadName) -> Response:
 
 @router.delete("/{name}", status_code=204, responses=errors(404, 405, 422, 500, 503))
 async def delete_head(engine: EngineOf, name: HeadName) -> Response:
-    """Delete a head with its examples and versions, and the embeddings that only it used."""
+    """Delete a head with its examples, their inputs and its versions, and embeddings that only it used."""
     await off_loop(engine.store.heads.delete, name)
     return Response(status_code=204)
 
@@ -107,6 +109,7 @@ def render_taught(taught: Taught) -> dict[str, Any]:
         "version": taught.version,
         "published": taught.version is not None and taught.version == taught.head.published_version,
         "task": taught.head.task,
+        "keep_inputs": taught.head.keep_inputs,
         "classes": list(taught.classes),
         "extractor": _extractor(taught.head),
         "examples": {
@@ -139,6 +142,7 @@ def summarise(row: HeadSummary) -> dict[str, Any]:
         ],
         "negatives": row.label_counts.get(NEGATIVE_LABEL, 0),
         "examples": sum(row.label_counts.values()),
+        "keep_inputs": head.keep_inputs,
         "created_at": head.created_at.isoformat(),
         "updated_at": head.updated_at.isoformat(),
         "published_classes": [] if row.published is None else list(row.published.classes),

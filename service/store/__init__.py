@@ -1,7 +1,7 @@
 """What Headstart remembers: heads, examples, versions, embeddings. Knows no HTTP and no training."""
 
 from service.store.blobs import BlobEntry, BlobStore
-from service.store.changes import Change, Committed, NewExample, NewVersion, Vector
+from service.store.changes import Change, Committed, NewExample, NewInput, NewVersion, Vector
 from service.store.errors import (
     BlobNotFoundError,
     BlobUrlError,
@@ -14,6 +14,7 @@ from service.store.errors import (
     ExtractorNotFoundError,
     ExtractorUnavailableError,
     HeadNotFoundError,
+    InputNotKeptError,
     InvalidTextError,
     RevisionConflictError,
     SchemaError,
@@ -60,8 +61,10 @@ __all__ = [
     "HeadNotFoundError",
     "HeadRow",
     "HeadSummary",
+    "InputNotKeptError",
     "InvalidTextError",
     "NewExample",
+    "NewInput",
     "NewVersion",
     "Page",
     "Published",

@@ -26,6 +26,14 @@ class NewExample:
 
 
 @dataclass(frozen=True)
+class NewInput:
+    """The bytes of an input that were written as a blob under this key, for a head to keep."""
+
+    blob: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class NewVersion:
     """A version to add. The mappings and warnings must be JSON (no NaN). `file` is the head file.
 
@@ -56,10 +64,13 @@ class Change:
     replace_all : drop all examples first. Only then may the task be another one, and the extractor.
     move : take all examples as they are to the extractor of this change.
     task : of a new or replaced support set; None keeps the head's, and a new head then is single-label.
+    keep_inputs : whether the head keeps the bytes of its examples; None keeps the head's choice, and a new
+        head then keeps none. Only a new or replaced support set may have another choice.
     add : new examples, in order.
     remove : ids of examples to drop.
     relabel : new label for each example id.
     embeddings : float32 vectors by the sha256 of their input; those that are stored already may be left out.
+    inputs : bytes of new examples to keep, by their sha256; the store deletes them with their examples.
     version : the version trained on the support set as it is after this change.
     registered : names by digest of the registered extractors that the change relies on: it is refused if one
         of them is gone.
@@ -73,10 +84,12 @@ class Change:
     replace_all: bool = False
     move: bool = False
     task: Task | None = None
+    keep_inputs: bool | None = None
     add: Sequence[NewExample] = ()
     remove: Sequence[str] = ()
     relabel: Mapping[str, str] = field(default_factory=dict)
     embeddings: Mapping[str, Vector] = field(default_factory=dict)
+    inputs: Mapping[str, NewInput] = field(default_factory=dict)
     version: NewVersion | None = None
     registered: Mapping[str, str] = field(default_factory=dict)
 
@@ -93,6 +106,10 @@ class Change:
             raise ValueError("a support set moves as it is")
         if self.version and self.version.extractor and self.version.publish:
             raise ValueError("only a version of the head's extractor may be published")
+        if self.keep_inputs is not None and not (self.creates or self.replace_all):
+            raise ValueError("only a new or replaced support set may have another choice of keep_inputs")
+        if not self.inputs.keys() <= {example.sha256 for example in self.add}:
+            raise ValueError("only the inputs of new examples are kept")
         if set(self.remove) & set(self.relabel):
             raise ValueError("an example is both removed and relabelled")
 
@@ -103,8 +120,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Committed:
-    """A change that was made: the head after it, the number of its version, the ids of the new examples."""
+    """A change that was made.
+
+    Attributes
+    ----------
+    head : the head after it.
+    version : number of its version.
+    example_ids : of the new examples.
+    doomed : how many kept inputs went with it.
+    """
 
     head: HeadRow
     version: int | None
     example_ids: tuple[str, ...]
+    doomed: int = 0

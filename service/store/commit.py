@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.store import embeddings, extractors, tables
+from service.store import embeddings, extractors, inputs, tables
 from service.store.changes import Change, Committed, NewExample
 from service.store.database import Database
 from service.store.errors import DuplicateExampleError, ExampleNotFoundError, RevisionConflictError
@@ -70,9 +70,10 @@ def apply(connection: Connection, database: Database, change: Change) -> Committ
     embeddings.ensure(connection, database, change.extractor_digest, keys, change.embeddings)
     ids = _insert(connection, head, change.add, now)
     embeddings.forget(connection, dropped)
+    doomed = _keep_inputs(connection, head, change, [sha256 for _, sha256 in dropped], now)
     if change.version is not None:
         add_version(connection, head, change.version, now)
-    return Committed(head, head.last_version if change.version else None, ids)
+    return Committed(head, head.last_version if change.version else None, ids, doomed)
 
 
 def _create(connection: Connection, change: Change, now: datetime) -> HeadRow:
@@ -82,6 +83,7 @@ def _create(connection: Connection, change: Change, now: datetime) -> HeadRow:
         "extractor_name": change.extractor_name,
         "extractor_digest": change.extractor_digest,
         "task": change.task or SINGLE_LABEL,
+        "keep_inputs": bool(change.keep_inputs),
         "revision": 1,
         "published_version": trained if change.version and change.version.publish else None,
         "last_version": trained,
@@ -102,6 +104,8 @@ def _advance(connection: Connection, change: Change, now: datetime) -> HeadRow:
         values |= {"extractor_name": change.extractor_name, "extractor_digest": change.extractor_digest}
     if change.task is not None:
         values["task"] = change.task
+    if change.keep_inputs is not None:
+        values["keep_inputs"] = change.keep_inputs
     if change.version is not None:
         values["last_version"] = _heads.c.last_version + 1
         if change.version.publish:
@@ -142,6 +146,17 @@ def _remove(connection: Connection, head: HeadRow, ids: Sequence[str]) -> list[e
     found = _find(connection, head, ids)
     connection.execute(DELETE_IDS, {"head": head.id, "ids": ids})
     return list(found.values())
+
+
+def _keep_inputs(
+    connection: Connection, head: HeadRow, change: Change, dropped: Sequence[str], now: datetime
+) -> int:
+    """Keep the inputs of new examples, doom those of dropped ones; how many were doomed."""
+    if change.replace_all and not change.creates:
+        doomed = inputs.doom_all(connection, head.id, now)
+    else:
+        doomed = inputs.doom_unused(connection, head.id, dropped, now)
+    return doomed + inputs.keep(connection, head.id, change.inputs, now)
 
 
 def _relabelled(connection: Connection, head: HeadRow, change: Change) -> list[str]:

@@ -4,6 +4,7 @@
     ├── HeadNotFoundError          no head of that name, or none any more
     ├── VersionNotFoundError       no such version of the head, or none is published
     ├── ExampleNotFoundError       no such example in the head
+    ├── InputNotKeptError          the bytes of an example were not kept
     ├── EmbeddingNotFoundError     an example was to be stored whose embedding is not there
     ├── DuplicateExampleError      the head has the same input already, or the same label of it
     ├── RevisionConflictError      the head was changed, created or deleted in the meantime
@@ -53,6 +54,15 @@ class ExampleNotFoundError(StoreError):
         self.ids = tuple(ids)
         more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
         super().__init__(f"the head {head!r} has no example {ids[0]!r}{more}")
+
+
+class InputNotKeptError(StoreError):
+    code = "input_not_kept"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(
+            f"the input {sha256} was not kept: a head keeps inputs if it was created with keep_inputs=true"
+        )
 
 
 class EmbeddingNotFoundError(StoreError):

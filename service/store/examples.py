@@ -15,6 +15,7 @@ LARGEST_SEQ = 2**63 - 1
 
 _heads = tables.heads
 _examples = tables.examples
+_kept = tables.kept_inputs
 
 HEAD_ID = select(_heads.c.id).where(_heads.c.name == bindparam("name"))
 COLUMNS = (
@@ -25,15 +26,24 @@ COLUMNS = (
     _examples.c.source_id,
     _examples.c.size_bytes,
     _examples.c.created_at,
+    _kept.c.blob.is_not(None).label("kept"),
+)
+_with_input = _examples.outerjoin(
+    _kept, (_kept.c.head_id == _examples.c.head_id) & (_kept.c.sha256 == _examples.c.sha256)
 )
 LIST = (
     select(*COLUMNS)
+    .select_from(_with_input)
     .where(_examples.c.head_id == bindparam("head"), _examples.c.seq > bindparam("after"))
     .order_by(_examples.c.seq)
     .limit(bindparam("most"))
 )
 LIST_LABEL = LIST.where(_examples.c.label == bindparam("wanted"))
-ONE = select(*COLUMNS).where(_examples.c.head_id == bindparam("head"), _examples.c.id == bindparam("wanted"))
+ONE = (
+    select(*COLUMNS)
+    .select_from(_with_input)
+    .where(_examples.c.head_id == bindparam("head"), _examples.c.id == bindparam("wanted"))
+)
 HEAD = select(
     _heads.c.id, _heads.c.revision, _heads.c.extractor_name, _heads.c.extractor_digest, _heads.c.task
 ).where(_heads.c.id == bindparam("head"))

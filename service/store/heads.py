@@ -1,14 +1,16 @@
 """The heads: look up, list, delete, and the one way to change them. Knows no training."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select
 
-from service.store import commit, embeddings, tables
+from service.store import commit, embeddings, inputs, tables
 from service.store.changes import Change, Committed
 from service.store.database import Database
 from service.store.errors import HeadNotFoundError, VersionNotFoundError
+from service.store.inputs import Inputs
 from service.store.moves import by_all_extractors
 from service.store.paging import page_of, page_size
 from service.store.records import HeadRow, HeadSummary, Page, Published, VersionSummary
@@ -67,8 +69,9 @@ DELETE = delete(_heads).where(_heads.c.id == bindparam("head"))
 class Heads:
     """All heads; safe to share between threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, inputs: Inputs) -> None:
         self._database = database
+        self._inputs = inputs
 
     def get(self, name: str) -> HeadRow:
         """The head as it is now.
@@ -161,10 +164,14 @@ class Heads:
         """
         commit.check(change)
         with self._database.write() as connection:
-            return commit.apply(connection, self._database, change)
+            committed = commit.apply(connection, self._database, change)
+        if committed.doomed:
+            self._inputs.purge()
+        return committed
 
     def delete(self, name: str) -> None:
-        """Forget a head: its examples, versions and files, and the embeddings no other head refers to.
+        """Forget a head: its examples, versions and files, the inputs it keeps, and the embeddings no other
+        head refers to.
 
         Raises
         ------
@@ -178,8 +185,11 @@ class Heads:
                 raise HeadNotFoundError(name)
             rows = connection.execute(KEYS, {"head": head_id}).all()
             keys = by_all_extractors(connection, head_id, [(row[0], row[1]) for row in rows])
+            doomed = inputs.doom_all(connection, head_id, datetime.now(UTC))
             connection.execute(DELETE, {"head": head_id})
             embeddings.forget(connection, keys)
+        if doomed:
+            self._inputs.purge()
 
 
 def _summaries(connection: Connection, rows: Sequence[Row[Any]]) -> list[HeadSummary]:

@@ -41,6 +41,7 @@ class HeadRow:
     last_version: int
     created_at: datetime
     updated_at: datetime
+    keep_inputs: bool
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class HeadSummary:
 class ExampleRow:
     """One label of one input.
 
-    `seq` orders the examples and is the cursor of their list; `sha256` is of the input's bytes.
+    `seq` orders the examples and is the cursor of their list; `sha256` is of the input's bytes; `kept` says
+    whether the head keeps those.
     """
 
     seq: int
@@ -101,6 +103,7 @@ class ExampleRow:
     source_id: str | None
     size_bytes: int
     created_at: datetime
+    kept: bool
 
 
 @dataclass(frozen=True)

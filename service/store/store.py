@@ -11,6 +11,7 @@ from service.store.embeddings import Embeddings
 from service.store.examples import Examples
 from service.store.extractors import Extractors
 from service.store.heads import Heads
+from service.store.inputs import Inputs
 from service.store.versions import Versions
 
 
@@ -25,13 +26,15 @@ class Store:
     examples : Examples
     versions : Versions
     embeddings : Embeddings
+    inputs : Inputs
     blobs : BlobStore
     extractors : Extractors
     """
 
     def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
-        self.heads = Heads(database)
+        self.inputs = Inputs(database, blobs)
+        self.heads = Heads(database, self.inputs)
         self.examples = Examples(database)
         self.versions = Versions(database)
         self.embeddings = Embeddings(database)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -28,11 +29,13 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 DIGEST_LENGTH = 64  # sha256 in hexadecimal
 ID_LENGTH = 32  # a UUID in hexadecimal
 TASK_LENGTH = 16
+BLOB_KEY_LENGTH = 255
 
 metadata = MetaData(
     naming_convention={
@@ -64,6 +67,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 # SQLite counts rows by itself only for a column called INTEGER.
 RowId = BigInteger().with_variant(Integer, "sqlite")
 Digest = String(DIGEST_LENGTH)
+BlobKey = String(BLOB_KEY_LENGTH)
 # Names and labels are ordered by code point everywhere, so that a page means the same on every server.
 ClientText = Text().with_variant(Text(collation="C"), "postgresql")
 
@@ -80,6 +84,7 @@ heads = Table(
     Column("last_version", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
+    Column("keep_inputs", Boolean, nullable=False, server_default=false()),
     sqlite_autoincrement=True,
 )
 
@@ -115,6 +120,24 @@ examples = Table(
 )
 Index("ix_examples_head_id_seq", examples.c.head_id, examples.c.seq)
 Index("ix_examples_embedding", examples.c.extractor_digest, examples.c.sha256)
+
+kept_inputs = Table(
+    "kept_inputs",
+    metadata,
+    Column("head_id", RowId, ForeignKey("heads.id", ondelete="CASCADE"), primary_key=True),
+    Column("sha256", Digest, primary_key=True),
+    Column("blob", BlobKey, nullable=False, unique=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+# Blobs that no row names any more, to be deleted after the commit that says so.
+doomed_blobs = Table(
+    "doomed_blobs",
+    metadata,
+    Column("key", BlobKey, primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+)
 
 versions = Table(
     "versions",
