@@ -55,3 +55,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Envelope)
     app.add_middleware(LingeringClose)
     return app
+
+
+def end_streams(app: FastAPI) -> None:
+    """End the answers that go on for as long as there is news: the server is to stop."""
+    engine: Engine | None = app.state.engine
+    if engine is not None:
+        engine.watchers.end()

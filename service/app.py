@@ -21,10 +21,10 @@ if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api import create_app
+from service.api import create_app, end_streams
 from service.engine import prepare
 from service.logs import configure_logging
-from service.wire import ignore_upgrade, install_wire_answers
+from service.wire import ignore_upgrade, install_stop_signal, install_wire_answers
 from training.errors import HeadstartError
 
 # The model store's name of an extractor, as `deploy/bento.py` gives it.
@@ -47,6 +47,7 @@ SETTINGS = _with_bundled_extractors(SETTINGS)
 configure_logging(SETTINGS.log_level)
 install_wire_answers()
 REST = create_app(SETTINGS)
+install_stop_signal(lambda: end_streams(REST))
 
 # BentoML cuts a request off after this; a large batch on one core takes minutes.
 REQUEST_TIMEOUT_S = 3600

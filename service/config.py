@@ -138,6 +138,10 @@ class Settings:
     shutdown_timeout_s: int = _setting(
         20, _integer(1, 3600), "time that requests in progress have to end after SIGTERM, in seconds"
     )
+    job_lease_s: float = _setting(
+        60.0, _number(1, 3600), "time after which the job of a silent worker is taken over, in seconds"
+    )
+    job_attempts: int = _setting(3, _integer(1, 100), "how often a job is begun before it has failed")
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "how much is logged")
 
     @classmethod

@@ -13,6 +13,7 @@ from service.evaluator import Evaluator
 from service.exporter import Exporter
 from service.extractor import Extractor
 from service.importer import Importer
+from service.jobs.watching import Watchers
 from service.keeper import Keeper
 from service.learner import Learner
 from service.predictor import Predictor
@@ -71,6 +72,7 @@ class Engine:
     evaluator: Evaluator
     exporter: Exporter
     importer: Importer
+    watchers: Watchers
 
     @classmethod
     def start(cls, settings: Settings) -> "Engine":
@@ -106,6 +108,7 @@ class Engine:
             evaluator=Evaluator(store, embedders, predictor, writer),
             exporter=Exporter(store, embedders, predictor),
             importer=Importer(store, embedders, keep_inputs=settings.keep_inputs),
+            watchers=Watchers(store),
         )
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ SECURITY_HEADERS = {
     " style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
 }
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+PLACES = ("query", "path", "header", "body")
 CODES_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -134,7 +135,7 @@ def _allowed(request: Request) -> str:
 def validation_error(problems: Any) -> ApiError:
     """pydantic's findings as one error: the first is named, all are counted."""
     first = problems[0]
-    place = [str(part) for part in first["loc"] if part not in ("query", "path", "body")]
+    place = [str(part) for part in first["loc"] if part not in PLACES]
     if first["type"] == "json_invalid":
         return ApiError(400, "malformed_json", f"the body is not JSON: {first['ctx']['error']}")
     more = f" ({len(problems)} problems in all)" if len(problems) > 1 else ""

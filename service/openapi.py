@@ -28,7 +28,7 @@ LABEL = {
 
 REASONS = {
     400: "The request is malformed: its JSON, multipart or headers.",
-    404: "There is no such head, version, example or extractor.",
+    404: "There is no such head, version, example, extractor or job.",
     405: "The path does not have this method.",
     409: "It conflicts with the state of the head; the message says how.",
     413: "The body, one input or an image is larger than allowed.",

@@ -26,6 +26,7 @@ VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of a
 ExampleId = Annotated[
     str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of an example.", examples=["0" * 32])
 ]
+JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="Id of a job.", examples=["0" * 32])]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Most rows of one page.")]
 Cursor = Annotated[
     str | None, Query(max_length=256, description="The `next` of the page before.", examples=["pets"])

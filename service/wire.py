@@ -1,16 +1,20 @@
-"""The answers of the HTTP server itself, in the one shape of errors.
+"""The answers of the HTTP server itself, in the one shape of errors, and the word that it is to stop.
 
 uvicorn answers in plain text where no application is asked: to what is no HTTP, and for a request that was
-given up. BentoML configures uvicorn and offers no other way to change that. Knows uvicorn; knows no route.
+given up. It tells applications that it stops only after the last answer has ended, which one that waits for
+news never does. BentoML configures uvicorn and offers no other way to change that. Knows uvicorn; knows no
+route.
 """
 
 import sys
 import uuid
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn import Server
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from service.envelope import REQUEST_ID_HEADER, SECURITY_HEADERS, error_answer
@@ -25,6 +29,18 @@ def install_wire_answers() -> None:
     protocol: Any = AutoHTTPProtocol
     protocol.send_400_response = _refuse
     sys.modules[protocol.__module__].RequestResponseCycle.send_500_response = _give_up
+
+
+def install_stop_signal(tell: Callable[[], None]) -> None:
+    """Call `tell`, which must not block, when uvicorn in this process is asked to stop."""
+    server: Any = Server
+    handle_exit = server.handle_exit
+
+    def handle(self: Server, *signal: Any) -> None:
+        tell()
+        handle_exit(self, *signal)
+
+    server.handle_exit = handle
 
 
 async def ignore_upgrade(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,6 +10,7 @@ from service.routes import (
     heads,
     health,
     inputs,
+    jobs,
     pages,
     predictions,
     versions,
@@ -26,6 +27,7 @@ RESOURCES = (
     predictions.router,
     evaluations.router,
     exports.router,
+    jobs.router,
 )
 # Browsers and monitors call these, with parameters of their own.
 WATCHED = (health.router, pages.router)

@@ -1,7 +1,8 @@
-"""What Headstart remembers: heads, examples, versions, embeddings. Knows no HTTP and no training."""
+"""What Headstart remembers: heads, examples, versions, embeddings, jobs. Knows no HTTP and no training."""
 
 from service.store.blobs import BlobEntry, BlobStore
 from service.store.changes import Change, Committed, NewExample, NewInput, NewVersion, Vector
+from service.store.claims import Claims, JobProgress
 from service.store.errors import (
     BlobNotFoundError,
     BlobUrlError,
@@ -16,6 +17,9 @@ from service.store.errors import (
     HeadNotFoundError,
     InputNotKeptError,
     InvalidTextError,
+    JobExistsError,
+    JobLostError,
+    JobNotFoundError,
     RevisionConflictError,
     SchemaError,
     StoreCorruptedError,
@@ -23,13 +27,24 @@ from service.store.errors import (
     StoreUnavailableError,
     VersionNotFoundError,
 )
+from service.store.job_events import NewEvent
+from service.store.jobs import Jobs
 from service.store.records import (
+    CANCELLED,
+    FAILED,
     MULTI_LABEL,
+    QUEUED,
+    RUNNING,
     SINGLE_LABEL,
+    SUCCEEDED,
     ExampleRow,
     ExtractorRow,
     HeadRow,
     HeadSummary,
+    JobEvent,
+    JobPosition,
+    JobRow,
+    JobState,
     Page,
     Published,
     SupportSet,
@@ -40,13 +55,19 @@ from service.store.records import (
 from service.store.store import Store
 
 __all__ = [
+    "CANCELLED",
+    "FAILED",
     "MULTI_LABEL",
+    "QUEUED",
+    "RUNNING",
     "SINGLE_LABEL",
+    "SUCCEEDED",
     "BlobEntry",
     "BlobNotFoundError",
     "BlobStore",
     "BlobUrlError",
     "Change",
+    "Claims",
     "Committed",
     "DatabaseUrlError",
     "DuplicateExampleError",
@@ -63,6 +84,16 @@ __all__ = [
     "HeadSummary",
     "InputNotKeptError",
     "InvalidTextError",
+    "JobEvent",
+    "JobExistsError",
+    "JobLostError",
+    "JobNotFoundError",
+    "JobPosition",
+    "JobProgress",
+    "JobRow",
+    "JobState",
+    "Jobs",
+    "NewEvent",
     "NewExample",
     "NewInput",
     "NewVersion",

@@ -6,6 +6,9 @@
     ├── ExampleNotFoundError       no such example in the head
     ├── InputNotKeptError          the bytes of an example were not kept
     ├── EmbeddingNotFoundError     an example was to be stored whose embedding is not there
+    ├── JobNotFoundError           no such job, or its head was deleted
+    ├── JobExistsError             the head has an unfinished job of the kind already
+    ├── JobLostError               a worker no longer holds the job that it works on
     ├── DuplicateExampleError      the head has the same input already, or the same label of it
     ├── RevisionConflictError      the head was changed, created or deleted in the meantime
     ├── ExtractorNotFoundError     no extractor of that name is registered, or none any more
@@ -73,6 +76,32 @@ class EmbeddingNotFoundError(StoreError):
     def __init__(self, keys: Sequence[str]) -> None:
         self.keys = tuple(keys)
         super().__init__(f"{len(keys)} examples have no embedding; the first is of the input {keys[0]}")
+
+
+class JobNotFoundError(StoreError):
+    code = "job_not_found"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no job {job_id!r}")
+
+
+class JobExistsError(StoreError):
+    """`job_id` is the unfinished job."""
+
+    code = "job_exists"
+
+    def __init__(self, head: str, kind: str, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            f"the head {head!r} has an unfinished job of kind {kind}, {job_id}: wait for it or cancel it"
+        )
+
+
+class JobLostError(StoreError):
+    code = "job_lost"
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"the job {job_id} is no longer this worker's: taken over, cancelled or deleted")
 
 
 class DuplicateExampleError(StoreError):

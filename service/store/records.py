@@ -13,6 +13,16 @@ Task = Literal["single_label", "multi_label"]
 SINGLE_LABEL: Task = "single_label"
 MULTI_LABEL: Task = "multi_label"
 
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+QUEUED: JobState = "queued"
+RUNNING: JobState = "running"
+SUCCEEDED: JobState = "succeeded"
+FAILED: JobState = "failed"
+CANCELLED: JobState = "cancelled"
+UNFINISHED: tuple[JobState, ...] = (QUEUED, RUNNING)
+
+EventKind = Literal["progress", "log", "state"]
+
 
 @dataclass(frozen=True)
 class Page(Generic[Item, Cursor]):
@@ -138,3 +148,56 @@ class ExtractorRow:
     origin: Mapping[str, Any]
     blobs: str
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A long piece of work for a head, as it is now.
+
+    `seq` orders the jobs and is the cursor of their list. `attempts` counts how often a worker began it;
+    with `worker` it tells one holder of the job from the next. `fraction` is from 0 to 1.
+    """
+
+    seq: int
+    id: str
+    head_id: int
+    head: str
+    kind: str
+    state: JobState
+    options: Mapping[str, Any]
+    fraction: float
+    stage: str | None
+    epoch: int | None
+    epochs: int | None
+    attempts: int
+    worker: str | None
+    lease_expires_at: datetime | None
+    cancel_requested: bool
+    result: Mapping[str, Any] | None
+    error: Mapping[str, Any] | None
+    last_event: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state not in UNFINISHED
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """Something that happened in a job. `seq` counts from 1 within the job; old ones are dropped."""
+
+    seq: int
+    at: datetime
+    kind: EventKind
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class JobPosition:
+    """The number of a job's last event, and whether more may come."""
+
+    last_event: int
+    is_finished: bool

@@ -6,17 +6,19 @@ from sqlalchemy import select
 
 from service.store import schema
 from service.store.blobs import BlobStore
+from service.store.claims import Claims
 from service.store.database import BUSY_TIMEOUT_S, Database
 from service.store.embeddings import Embeddings
 from service.store.examples import Examples
 from service.store.extractors import Extractors
 from service.store.heads import Heads
 from service.store.inputs import Inputs
+from service.store.jobs import Jobs
 from service.store.versions import Versions
 
 
 class Store:
-    """Heads, examples, versions and embeddings in one database, and blobs; safe to share between threads.
+    """Heads, examples, versions, embeddings, jobs: one database, and blobs. Safe to share between threads.
 
     Several processes open the same ones; what one has committed, all see at their next call.
 
@@ -29,6 +31,8 @@ class Store:
     inputs : Inputs
     blobs : BlobStore
     extractors : Extractors
+    jobs : Jobs
+    claims : Claims
     """
 
     def __init__(self, database: Database, blobs: BlobStore) -> None:
@@ -40,6 +44,8 @@ class Store:
         self.embeddings = Embeddings(database)
         self.blobs = blobs
         self.extractors = Extractors(database)
+        self.jobs = Jobs(database)
+        self.claims = Claims(database)
 
     @classmethod
     def open(cls, database_url: str, blob_url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Store":

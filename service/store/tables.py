@@ -18,6 +18,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -36,6 +37,9 @@ DIGEST_LENGTH = 64  # sha256 in hexadecimal
 ID_LENGTH = 32  # a UUID in hexadecimal
 TASK_LENGTH = 16
 BLOB_KEY_LENGTH = 255
+KIND_LENGTH = 16
+STATE_LENGTH = 16
+WORKER_LENGTH = 255
 
 metadata = MetaData(
     naming_convention={
@@ -176,4 +180,49 @@ extractors = Table(
     Column("origin", JSON, nullable=False),
     Column("blobs", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", RowId, primary_key=True, autoincrement=True),
+    Column("id", String(ID_LENGTH), nullable=False, unique=True),
+    Column("head_id", RowId, ForeignKey("heads.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(KIND_LENGTH), nullable=False),
+    Column("state", String(STATE_LENGTH), nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("fraction", Float, nullable=False),
+    Column("stage", Text),
+    Column("epoch", Integer),
+    Column("epochs", Integer),
+    Column("attempts", Integer, nullable=False),
+    Column("worker", String(WORKER_LENGTH)),
+    Column("lease_expires_at", UtcDateTime),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("result", JSON(none_as_null=True)),
+    Column("error", JSON(none_as_null=True)),
+    Column("last_event", BigInteger, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    sqlite_autoincrement=True,
+)
+Index("ix_jobs_state_seq", jobs.c.state, jobs.c.seq)
+Index("ix_jobs_head_id_seq", jobs.c.head_id, jobs.c.seq)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", String(ID_LENGTH), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", String(KIND_LENGTH), nullable=False),
+    Column("data", JSON, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(WORKER_LENGTH), primary_key=True),
+    Column("seen_at", UtcDateTime, nullable=False),
 )

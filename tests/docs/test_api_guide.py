@@ -13,7 +13,7 @@ GUIDE = (ROOT / "docs" / "guide" / "api.md").read_text()
 NOT_OF_THE_API = {
     "blob_not_found", "device_unavailable", "duplicate_example", "embedding_not_found", "extractor_exists",
     "extractor_in_use", "headstart_error", "invalid_blob_url", "invalid_database_url", "invalid_extractor",
-    "store_error", "weights_unavailable",
+    "job_lost", "job_stopped", "store_error", "weights_unavailable",
 }  # fmt: skip
 
 
@@ -43,5 +43,5 @@ def test_the_status_of_a_code_is_the_one_in_the_guide() -> None:
 def test_every_route_is_in_the_guide() -> None:
     table = GUIDE.split("\n\n")[2]
     for path in create_app(Settings()).openapi()["paths"]:
-        shown = path.replace("{example_id}", "{id}")
+        shown = path.replace("{example_id}", "{id}").replace("{job_id}", "{id}")
         assert f"{shown}`" in table or f"{shown.removeprefix('/v1/heads/{name}')}`" in table, path

@@ -1,5 +1,6 @@
 """A server that is asked to stop: it finishes what it can, and no client holds it up."""
 
+import signal
 import socket
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.main_job import multipart
 from benchmarks.server import STOP_TIMEOUT_S, Server, running
+from tests.service.jobs.epochs import make_head, open_store
 
 TIMEOUT_S = 2
 
@@ -56,3 +58,17 @@ def test_a_batch_that_takes_too_long_is_given_up_and_leaves_nothing(
     with sqlite3.connect(server.home / "headstart.db") as database:
         for table in ("heads", "examples", "versions"):
             assert database.execute(f"select count(*) from {table}").fetchone() == (0,)
+
+
+def test_a_stream_of_events_is_ended_rather_than_cut_off(server: Server) -> None:
+    with open_store(server.home) as store:
+        make_head(store, "waiting")
+        job = store.jobs.create("waiting", "epochs", {})
+    with server.client() as client, client.stream("GET", f"/v1/jobs/{job.id}/events") as response:
+        lines = response.iter_lines()
+        while next(lines) != "event: state":
+            pass
+        server.process.send_signal(signal.SIGTERM)
+        assert list(lines)[-1] == ""
+    server.process.wait(STOP_TIMEOUT_S)
+    assert server.process.returncode == 0
