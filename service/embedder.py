@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ class Embedder:
     store : where embeddings are kept for all processes.
     threads : how many inputs are decoded and embedded at once.
     memory_cache_bytes : bound of the cache in memory.
-    registered : whether the extractor is one of the registry, rather than of HEADSTART_EXTRACTORS.
+    origin : where a registered extractor comes from; None for one of HEADSTART_EXTRACTORS.
     """
 
     def __init__(
@@ -78,10 +79,10 @@ class Embedder:
         *,
         threads: int,
         memory_cache_bytes: int,
-        registered: bool = False,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         self.extractor = extractor
-        self.registered = registered
+        self.origin = origin
         self._store = store
         self._memory: LruCache[str, Vector] = LruCache(memory_cache_bytes)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="embed")
@@ -89,7 +90,7 @@ class Embedder:
     @property
     def registration(self) -> Mapping[str, str]:
         """Name by digest if the extractor is registered: what a change of a head on it relies on."""
-        return {self.extractor.digest: self.extractor.name} if self.registered else {}
+        return {} if self.origin is None else {self.extractor.digest: self.extractor.name}
 
     def close(self) -> None:
         """Let go of the threads; what still waits for one belongs to requests that were given up."""

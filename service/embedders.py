@@ -3,8 +3,9 @@
 Knows which are loaded. Does not know where a registered one comes from, nor how one embeds.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from service.config import Settings
 from service.embedder import Embedder
@@ -76,11 +77,8 @@ class Embedders:
         StoreUnavailableError, DeviceError
             It cannot be loaded now.
         """
-        embedder = self.loaded(digest)
-        if embedder is not None:
-            return embedder
-        row = self._registry.store.extractors.with_digest(digest)
-        if row is None:
+        embedder = self.find(digest)
+        if embedder is None:
             raise ApiError(
                 409,
                 "extractor_mismatch",
@@ -88,7 +86,13 @@ class Embedders:
                 " with HEADSTART_EXTRACTORS, add it with `headstart extractors add`, or create the head anew"
                 " with PUT",
             )
-        return self._loaded(row)
+        return embedder
+
+    def find(self, digest: str) -> Embedder | None:
+        """As `with_digest`; None for an extractor that is not loaded or registered."""
+        embedder = self.loaded(digest)
+        row = None if embedder else self._registry.store.extractors.with_digest(digest)
+        return embedder if row is None else self._loaded(row)
 
     def loaded(self, digest: str) -> Embedder | None:
         """The embedder of a digest, if its extractor is loaded."""
@@ -139,7 +143,7 @@ def load_extractor(folder: Path, settings: Settings) -> Extractor:
 
 
 def embedder_of(
-    extractor: Extractor, store: Store, settings: Settings, *, registered: bool = False
+    extractor: Extractor, store: Store, settings: Settings, *, origin: Mapping[str, Any] | None = None
 ) -> Embedder:
     """The embedder of a loaded extractor, with threads and caches as the settings say."""
     return Embedder(
@@ -147,7 +151,7 @@ def embedder_of(
         store,
         threads=settings.thread_count,
         memory_cache_bytes=settings.memory_cache_bytes,
-        registered=registered,
+        origin=origin,
     )
 
 
@@ -166,4 +170,4 @@ def open_registered(row: ExtractorRow, registry: Registry, settings: Settings) -
     except ManifestError as error:
         registry.discard(row.digest)
         raise ExtractorUnavailableError(row.name, error) from error
-    return embedder_of(extractor, registry.store, settings, registered=True)
+    return embedder_of(extractor, registry.store, settings, origin=row.origin)

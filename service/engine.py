@@ -16,6 +16,7 @@ from service.importer import Importer
 from service.jobs.watching import Watchers
 from service.keeper import Keeper
 from service.learner import Learner
+from service.mover import Mover
 from service.predictor import Predictor
 from service.registry import Registry
 from service.store import Store, StoreUnavailableError
@@ -36,18 +37,18 @@ def prepare(settings: Settings) -> None:
     store = Store.open(settings.resolved_database_url, settings.resolved_blob_url)
     try:
         store.migrate()
-        Registry.of(settings, store).sweep()
-        _tidy(store)
+        _tidy(settings, store)
     finally:
         store.close()
 
 
-def _tidy(store: Store) -> None:
+def _tidy(settings: Settings, store: Store) -> None:
     """Finish what a crash left; predictions do not need the blobs, so that a server starts without them."""
     try:
+        Registry.of(settings, store).sweep()
         count = store.inputs.tidy()
     except StoreUnavailableError as error:
-        logger.warning("kept inputs were not tidied: %s", error)
+        logger.warning("the blobs were not tidied: %s", error)
         return
     if count:
         logger.info("%d inputs of requests that a crash ended were deleted", count)
@@ -73,6 +74,7 @@ class Engine:
     exporter: Exporter
     importer: Importer
     watchers: Watchers
+    mover: Mover
 
     @classmethod
     def start(cls, settings: Settings) -> "Engine":
@@ -109,6 +111,7 @@ class Engine:
             exporter=Exporter(store, embedders, predictor),
             importer=Importer(store, embedders, keep_inputs=settings.keep_inputs),
             watchers=Watchers(store),
+            mover=Mover(store, embedders, keep=settings.store_cache_bytes > 0),
         )
 
     def close(self) -> None:

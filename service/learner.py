@@ -28,6 +28,7 @@ from service.store import (
     Task,
 )
 from service.support import Member, arranged, class_names, of_classes
+from service.tuning import warned
 from training.heads import FitOptions, Head, fit_head, save_head
 
 # A writer that loses this often against others gives up with a 409 and leaves the retry to its caller.
@@ -303,13 +304,14 @@ class Learner:
         if any(key not in vectors for key in keys):
             raise RevisionConflictError("an example was removed while its embedding was read")
         with metrics.stage("fit"):
-            return fit_head(
+            head = fit_head(
                 embedder.matrix(keys, vectors),
                 labels,
                 extractor_digest=embedder.extractor.digest,
                 options=train.fit,
                 parent_version=plan.parent_version,
             )
+        return warned(head, embedder.origin, plan.change.head)
 
 
 def conflict() -> ApiError:

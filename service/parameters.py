@@ -46,7 +46,7 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class TrainParameters(Parameters):
+class FitParameters(Parameters):
     """How a head is fitted."""
 
     regularisation: Annotated[
@@ -74,6 +74,11 @@ class TrainParameters(Parameters):
             ge=0, le=1, description="Typicality below which an input is unknown; left out: from unknown_rate."
         ),
     ] = None
+
+
+class TrainParameters(FitParameters):
+    """How a version is made."""
+
     publish: Annotated[bool, Field(description="Serve the new version at once.")] = True
 
 
@@ -164,18 +169,43 @@ class EmbeddingParameters(Parameters):
     user: Annotated[str | None, Field(max_length=512, description="Accepted and ignored.")] = None
 
 
+Classes = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]] | None,
+    Field(
+        min_length=1,
+        max_length=100_000,
+        description="Classes that take part; negatives always do. Left out: all.",
+        examples=[["cat", "dog"]],
+    ),
+]
+
+
 class TrainRequest(TrainParameters):
     """Body of a training request."""
 
-    classes: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]] | None,
+    classes: Classes = None
+
+
+class MoveRequest(FitParameters):
+    """Body of a move to another extractor."""
+
+    extractor: Annotated[
+        str,
         Field(
             min_length=1,
-            max_length=100_000,
-            description="Classes that take part; negatives always do. Left out: all.",
-            examples=[["cat", "dog"]],
+            max_length=128,
+            description="Name of the extractor to move to, loaded or registered.",
+            examples=["resnet50"],
         ),
-    ] = None
+    ]
+    switch: Annotated[
+        Literal["better", "always", "never"],
+        Field(
+            description="When the head goes there and serves the new version: if its held-out answers are"
+            " better beyond doubt (the interval of the paired difference is above zero), always, or never."
+        ),
+    ] = "better"
+    classes: Classes = None
 
 
 class RelabelRequest(BaseModel):

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +151,19 @@ class Registry:
         return 0 if row.digest in self.reserved.values() else self.store.embeddings.drop(row.digest)
 
     def sweep(self) -> None:
-        """Delete the local copies of extractors that are gone, and what a crash left of unfinished ones."""
-        if not self.folder.is_dir():
-            return
-        known = {row.digest for row in self.store.extractors.list()}
-        for path in self.folder.iterdir():
+        """Delete what a crash left here and among the blobs, and local copies of extractors that are gone.
+
+        Raises
+        ------
+        StoreUnavailableError
+        """
+        old = datetime.now(UTC) - timedelta(seconds=ABANDONED_AFTER_S)
+        entries = [entry.key for entry in self.blobs.entries(PREFIX) if entry.modified_at < old]
+        rows = self.store.extractors.list()
+        files = {key for row in rows for key in _keys(row)}
+        self.blobs.delete([key for key in entries if key not in files])
+        known = {row.digest for row in rows}
+        for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path.name.endswith(PARTIAL):
                 if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
                     shutil.rmtree(path, ignore_errors=True)

@@ -11,7 +11,15 @@ from service.importer import is_imported
 from service.ingest import read_batch
 from service.learner import Taught, TrainOptions
 from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
-from service.parameters import CreateParameters, Cursor, HeadName, Limit, TrainParameters, TrainRequest
+from service.parameters import (
+    CreateParameters,
+    Cursor,
+    FitParameters,
+    HeadName,
+    Limit,
+    TrainParameters,
+    TrainRequest,
+)
 from service.routes.common import EngineOf, off_loop, read_model, with_body
 from service.schemas import HeadDescription, HeadPage, TaughtAnswer
 from service.store import HeadRow, HeadSummary
@@ -91,13 +99,16 @@ async def train_head(
 
 
 def train_options(parameters: TrainParameters, classes: tuple[str, ...] | None = None) -> TrainOptions:
-    fit = FitOptions(
+    return TrainOptions(fit=fit_options(parameters), classes=classes, publish=parameters.publish)
+
+
+def fit_options(parameters: FitParameters) -> FitOptions:
+    return FitOptions(
         regularisation=parameters.regularisation,
         transform=parameters.transform,
         unknown_rate=parameters.unknown_rate,
         threshold=parameters.threshold,
     )
-    return TrainOptions(fit=fit, classes=classes, publish=parameters.publish)
 
 
 def render_taught(taught: Taught) -> dict[str, Any]:

@@ -42,10 +42,14 @@ def _graph(weights: np.ndarray) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def tiny_extractor(folder: Path, name: str = "tiny", seed: int = 0) -> Path:
-    """Write an extractor folder: a fixed random projection of 8 x 8 pixels to 16 dimensions."""
+def tiny_extractor(folder: Path, name: str = "tiny", seed: int = 0, *, mirrored: bool = False) -> Path:
+    """Write an extractor folder: a fixed random projection of 8 x 8 pixels to 16 dimensions.
+
+    A `mirrored` one cannot tell left from right.
+    """
     folder.mkdir(parents=True)
-    weights = np.random.default_rng(seed).normal(size=(SIDE * SIDE * 3, DIM)).astype(np.float32)
+    cells = np.random.default_rng(seed).normal(size=(SIDE, SIDE, 3, DIM)).astype(np.float32)
+    weights = (cells + cells[:, ::-1] if mirrored else cells).reshape(-1, DIM)
     onnx.save(_graph(weights), folder / FILES.model)
     inputs = tuple(png(shade) for shade in (10, 120, 240))
     pixels = np.stack([decode_image(data, SPEC) for data in inputs]).reshape(len(inputs), -1)

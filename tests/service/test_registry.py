@@ -1,5 +1,6 @@
 """Extractors added while servers run: found by every process, whole or not at all, and really gone."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -191,12 +192,20 @@ def test_a_head_is_not_made_on_an_extractor_that_goes_meanwhile(
     assert engine.store.heads.find("pets") is None
 
 
-def test_a_start_sweeps_local_copies_of_what_is_gone(
+def test_a_start_sweeps_what_a_crash_left_and_what_is_gone(
     engine: Engine, registry: Registry, second_folder: Path
 ) -> None:
     row = registry.register(second_folder)
+    whole = stored_blobs(engine.store)
+    for name in ("left", "begun"):
+        engine.store.blobs.put(f"extractors/{row.digest}/{name}/{FILES.model}", b"a part")
+    blobs = engine.settings.home / "blobs" / "extractors" / row.digest
+    for path in (blobs / "left", *blobs.joinpath(row.blobs.rsplit("/", 1)[1]).iterdir()):
+        for file in path.iterdir() if path.is_dir() else (path,):
+            os.utime(file, (0, 0))
     kept = registry.fetch(row)
     shutil.copytree(kept, registry.folder / ("0" * 64))
     (registry.folder / "begun.part").mkdir()
     prepare(engine.settings)
     assert {path.name for path in registry.folder.iterdir()} == {row.digest, "begun.part"}
+    assert stored_blobs(engine.store) == whole | {f"extractors/{row.digest}/begun/{FILES.model}"}
