@@ -7,6 +7,7 @@ from time import perf_counter
 from training import __version__
 from training.heads.calibration import calibrate
 from training.heads.head import Head
+from training.heads.memory import keep_freed_memory
 from training.heads.options import FitOptions
 from training.heads.report import make_report
 from training.heads.selection import select
@@ -48,6 +49,7 @@ def fit_head(
     SupportSetError
         If a shape, type or value cannot be used.
     """
+    keep_freed_memory()
     with one_thread_for(len(labels)):
         return _fit(embeddings, labels, extractor_digest, options, parent_version)
 

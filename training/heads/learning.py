@@ -10,9 +10,9 @@ from math import ceil, log2
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack
 
-from training.heads.ridge import moments_of, solve_primal
+from training.heads.definite import Numbers, solve_definite
+from training.heads.ridge import Solution, moments_of, solve_primal
 from training.heads.selection import Selected
 from training.heads.support import Doubles, Ints, SupportSet, evenly
 
@@ -48,11 +48,12 @@ def ask_part(support: SupportSet, selected: Selected) -> Part | None:
         return None
     part = _every(support, 2**doublings)
     shift = 0.0 if selected.fit.shift is None else selected.fit.shift
-    if selected.span is None:
+    if selected.span is None or selected.solution is None:
         rows, scores = _primal_part(support, selected, part)
         return Part(doublings, rows, scores + shift)
     parts = (part, ~part) if len(support) <= BOTH_HALVES else (part,)
-    asked = [_dual_part(selected.span.gram, support, selected.choice.penalty, part) for part in parts]
+    gram, penalty = selected.span.gram, selected.choice.penalty
+    asked = [_dual_part(gram, selected.solution, support, penalty, part) for part in parts]
     rows, scores = (np.concatenate(arrays) for arrays in zip(*asked, strict=True))
     return Part(doublings, rows, scores + shift)
 
@@ -78,20 +79,22 @@ def _every(support: SupportSet, step: int) -> npt.NDArray[np.bool_]:
 
 
 def _dual_part(
-    gram: npt.NDArray[np.float32], support: SupportSet, penalty: float, part: npt.NDArray[np.bool_]
+    gram: Numbers, solution: Solution, support: SupportSet, penalty: float, part: npt.NDArray[np.bool_]
 ) -> tuple[Ints, Doubles]:
     known, asked = np.flatnonzero(part), np.flatnonzero(~part)
-    asked = asked[evenly(len(asked), MAX_ASKED)]
-    indicator = support.indicator[known].astype(np.float32)
-    totals = support.weights[known] @ indicator
-    weights = support.weights[known] / (indicator @ (totals / totals.mean()))
+    some = evenly(len(asked), MAX_ASKED)
+    totals = np.bincount(support.targets[known], support.weights[known], support.columns)
+    weights = support.weights[known] * (totals.mean() / totals)[support.targets[known]]
+    if np.allclose(weights, support.weights[known]):
+        residuals = solution.residuals(asked[None, :])[0][some]
+        return asked[some], support.indicator[asked[some]] - residuals.astype(np.float64)
+    # The classes keep different shares of their examples.
+    asked = asked[some]
     system = gram[np.ix_(known, known)]
-    system.flat[:: len(known) + 1] += (penalty / weights).astype(np.float32)
-    right = np.ones((len(known), support.columns + 1), dtype=np.float32)
-    right[:, :-1] = indicator
-    _, solved, failed = lapack.sposv(system.T, right, lower=1)
-    if failed:
-        solved = np.linalg.solve(system.astype(np.float64), right)
+    system.flat[:: len(known) + 1] += (penalty / weights).astype(gram.dtype)
+    right = np.ones((len(known), support.columns + 1), dtype=gram.dtype)
+    right[:, :-1] = support.indicator[known]
+    solved = solve_definite(system, right)
     plain, ones = solved[:, :-1], solved[:, -1:]
     bias = plain.sum(axis=0) / ones.sum()
     return asked, (gram[np.ix_(asked, known)] @ (plain - ones * bias) + bias).astype(np.float64)

@@ -121,9 +121,8 @@ class HeldOut:
             inside = ~truth[:, -1]
             negatives, truth, rows = chances[~inside, -1], truth[inside], rows[inside]
             chances = calibration.without_last.probabilities(scores[inside, :-1])
-        return cls(
-            [support.labels[i] for i in order], order, rows, truth[:, order], chances[:, order], negatives
-        )
+        truth, chances = truth.take(order, axis=1), chances.take(order, axis=1)
+        return cls([support.labels[i] for i in order], order, rows, truth, chances, negatives)
 
 
 def make_report(

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack
+from scipy.linalg import LinAlgError
 
 from training.errors import SupportSetError
+from training.heads.definite import Numbers, inverse_of, solve_definite
 from training.heads.support import Doubles, Ints, SupportSet
 from training.heads.transform import Floats
 
@@ -24,6 +25,7 @@ FEW_EACH, FEW_EACH_LIMIT = 8, 4.0
 DUAL_LIMIT = 1.5  # examples for each dimension up to which the (n, n) matrix is the cheaper one
 MAX_HELD_OUT = 4096  # examples that are left out in turn, of more examples than dimensions
 CHUNK_ROWS = 4096
+SMALL_SETS = 48  # examples left out together up to which all sets are solved for at once
 # Ratio of examples to penalty up to which float32 keeps three digits of the weights.
 SINGLE_PRECISION = 50_000.0
 SMALLEST_SHARE = (
@@ -31,8 +33,6 @@ SMALLEST_SHARE = (
 )
 
 UNMASKED = 0.25  # of a class's score at its mean (docs/experiments.md)
-
-Numbers = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +86,40 @@ def span_of(support: SupportSet, transform: str) -> Span:
 
 
 @dataclass(frozen=True, eq=False)
-class DualScores:
-    """`Ridge` without its weights: coefficients (n, K), the bias, scores of all examples, and the squared
-    error (n,) of each that is held out."""
+class Solution:
+    """Inverse (n, n) of Gram matrix and penalty, its sums (n,), and the coefficients (n, K) and bias (K,)."""
 
+    inverse: Numbers
+    sums: Doubles
     coefficients: Numbers
     bias: Doubles
+
+    def residuals(self, sets: Ints) -> Numbers:
+        """Residuals (f, c, K) of sets of examples (f, c), each by the fit without all of its set.
+
+        A set needs its own block of the inverse only. Solved in the precision of the inverse: two digits of a
+        held-out score would be enough.
+        """
+        sums = (self.sums / np.sqrt(self.sums.sum())).astype(self.inverse.dtype)
+        if sets.shape[1] <= SMALL_SETS:
+            blocks = self.inverse[sets[:, :, None], sets[:, None, :]]
+            return np.linalg.solve(
+                blocks - sums[sets][:, :, None] * sums[sets][:, None, :], self.coefficients[sets]
+            )
+        found = np.empty((*sets.shape, self.coefficients.shape[1]), dtype=sums.dtype)
+        for place, rows in enumerate(sets):
+            block = self.inverse[rows][:, rows]
+            block -= np.outer(sums[rows], sums[rows])
+            found[place] = solve_definite(block, self.coefficients[rows])
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class DualScores:
+    """`Ridge` without its weights: what was solved, scores (n, K) of all examples, and the squared error (n,)
+    of each that is held out."""
+
+    solution: Solution
     fitted: Doubles
     held_out: Doubles
     losses: Doubles
@@ -113,50 +141,37 @@ def dual_scores(gram: Numbers, support: SupportSet, penalty: float) -> DualScore
         share = np.diagonal(solution.inverse) - solution.sums**2 / solution.sums.sum()
         residuals = solution.coefficients / np.maximum(share, SMALLEST_SHARE / shift)[:, None]
     return DualScores(
-        coefficients=solution.coefficients,
-        bias=solution.bias,
+        solution=solution,
         fitted=fitted,
         held_out=support.indicator - residuals,
         losses=np.vecdot(residuals, residuals),
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Solution:
-    """Inverse (n, n) of Gram matrix and penalty, its sums (n,), and the coefficients (n, K) and bias (K,)."""
-
-    inverse: Numbers
-    sums: Doubles
-    coefficients: Doubles
-    bias: Doubles
-
-
-def _solve(gram: Numbers, support: SupportSet, shift: Doubles) -> _Solution:
+def _solve(gram: Numbers, support: SupportSet, shift: Doubles) -> Solution:
     inverse = _inverse(gram, shift.astype(gram.dtype))
     sums = inverse.sum(axis=0).astype(np.float64)
-    solved = support.sums(inverse).astype(np.float64)
-    bias = solved.sum(axis=0) / sums.sum()
-    return _Solution(inverse, sums, solved - sums[:, None] * bias, bias)
+    coefficients = support.sums_of_symmetric(inverse)
+    bias = coefficients.sum(axis=0, dtype=np.float64) / sums.sum()
+    coefficients -= np.outer(sums, bias).astype(coefficients.dtype)
+    return Solution(inverse, sums, coefficients, bias)
 
 
 def _without_one_of_each_class(
-    gram: Numbers, support: SupportSet, penalty: float, solution: _Solution
+    gram: Numbers, support: SupportSet, penalty: float, solution: Solution
 ) -> Doubles:
     """Residuals (n, K) of examples that were left out together with one of every other class.
 
     Left out alone, an example would leave its class with fewer examples than the others, and a held-out score
-    that leans towards those: with a few examples of pure noise, all would be called wrong. A set of examples
-    that is left out needs its own block of the inverse only. Of a small class, each takes several turns.
+    that leans towards those: with a few examples of pure noise, all would be called wrong. Of a small class,
+    each takes several turns.
     """
     counts = support.distinct_counts
     if len(np.unique(counts[counts > 1])) > 1:
         solution = _solve(gram, support, penalty / support.held_in_weights)
     turns = support.turns()  # (f, c)
-    # Solved in the precision of the inverse: two digits of a held-out score would be enough.
-    sums = (solution.sums / np.sqrt(solution.sums.sum())).astype(gram.dtype)[turns]
-    blocks = solution.inverse[turns[:, :, None], turns[:, None, :]] - sums[:, :, None] * sums[:, None, :]
-    found = np.linalg.solve(blocks, solution.coefficients.astype(gram.dtype)[turns])
-    residuals = np.zeros_like(solution.coefficients)
+    found = solution.residuals(turns)
+    residuals = np.zeros(solution.coefficients.shape)
     if turns.size == len(np.unique(turns)):
         residuals[turns] = found
         return residuals
@@ -168,10 +183,11 @@ def _without_one_of_each_class(
 def fit_dual(span: Span, support: SupportSet, scores: DualScores) -> Ridge:
     """The head of scores in the span of the examples."""
     rows = np.flatnonzero(support.can_be_held_out)
-    weights = np.ascontiguousarray(scores.coefficients.T.astype(np.float32) @ span.features)
+    coefficients = scores.solution.coefficients.astype(np.float32, copy=False)
+    weights = np.asarray(coefficients.T @ span.features)
     return Ridge(
         weights=weights,
-        bias=scores.bias - weights.astype(np.float64) @ span.center,
+        bias=scores.solution.bias - weights @ span.center,
         rows=rows,
         fitted=scores.fitted[rows],
         held_out=scores.held_out[rows],
@@ -305,19 +321,10 @@ def margin_of(fitted: Doubles, indicator: npt.NDArray[np.bool_]) -> float:
 
 
 def _inverse(matrix: Numbers, diagonal: Numbers) -> Numbers:
-    """(matrix + diag(diagonal))^-1 by Cholesky, in the precision of the matrix if that is enough."""
-    sum_ = matrix.copy()
-    sum_.flat[:: len(sum_) + 1] += diagonal
-    single = sum_.dtype == np.float32
-    factorise, invert = (lapack.spotrf, lapack.spotri) if single else (lapack.dpotrf, lapack.dpotri)
-    # A symmetric matrix reads the same in Fortran's order; the transpose is what LAPACK can overwrite.
-    factor, failed = factorise(sum_.T, lower=1, overwrite_a=1, clean=1)
-    if not failed:
-        inverse, failed = invert(factor, lower=1, overwrite_c=1)
-    if failed:
-        if single:
+    """(matrix + diag(diagonal))^-1, in the precision of the matrix if that is enough."""
+    try:
+        return inverse_of(matrix, diagonal)
+    except LinAlgError:
+        if matrix.dtype == np.float32:
             return _inverse(matrix.astype(np.float64), diagonal)
-        raise SupportSetError("this regularisation is too small for these embeddings; choose a larger one")
-    full = inverse + inverse.T
-    full.flat[:: len(full) + 1] /= 2
-    return np.asarray(full)
+    raise SupportSetError("this regularisation is too small for these embeddings; choose a larger one")

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.heads.calibration import calibrate, log_losses
+from training.heads.definite import Numbers
 from training.heads.options import FitOptions
 from training.heads.ridge import (
     DualScores,
-    Numbers,
     Ridge,
+    Solution,
     Span,
     dual_scores,
     fit_dual,
@@ -50,11 +51,13 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Selected:
-    """A fit with the choice behind it; `span` is there if it was fitted in the span of all examples."""
+    """A fit with the choice behind it; `span` and `solution` are there if it was fitted in the span of all
+    examples."""
 
     choice: Choice
     fit: Ridge
-    span: Span | None
+    span: Span | None = None
+    solution: Solution | None = None
 
 
 def select(support: SupportSet, options: FitOptions) -> Selected:
@@ -91,10 +94,10 @@ def _fit(
         span = span or span_of(support, choice.transform)
         scores = scores or dual_scores(span.gram, support, choice.penalty)
         fit = fit_dual(span, support, scores)
-    else:
-        moments = moments_of(support, choice.transform, np.arange(len(support)))
-        fit = fit_primal(support, choice.transform, choice.penalty, moments)
-    return Selected(choice, unmasked(fit, support), span)
+        return Selected(choice, unmasked(fit, support), span, scores.solution)
+    moments = moments_of(support, choice.transform, np.arange(len(support)))
+    fit = fit_primal(support, choice.transform, choice.penalty, moments)
+    return Selected(choice, unmasked(fit, support))
 
 
 def _climb(support: SupportSet, gram: Numbers) -> tuple[float, dict[float, float]]:

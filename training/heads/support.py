@@ -112,13 +112,19 @@ class SupportSet:
 
     def features(self, transform: str, rows: Ints | slice = slice(None)) -> Floats:
         """Features of some rows."""
-        return transform_features(self.embeddings[self.origin[rows]], transform)
+        return transform_features(self.embeddings[self.origin[rows]], transform, overwrite=True)
 
     def sums(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """values @ indicator, for values (m, n): sums over the examples of each column, (m, K)."""
         if self.is_single:
             return np.asarray(np.add.reduceat(values, self.starts, axis=1))
         return np.asarray(values @ self.indicator.astype(values.dtype))
+
+    def sums_of_symmetric(self, matrix: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """`sums` of a symmetric matrix (n, n): those of its rows are the same, and fast for equal classes."""
+        if not self.is_single or self.distinct_counts.min() < self.distinct_counts.max():
+            return self.sums(matrix)
+        return np.ascontiguousarray(matrix.reshape(self.columns, -1, len(self)).sum(axis=1).T)
 
     @property
     def held_in_weights(self) -> Doubles:

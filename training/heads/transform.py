@@ -19,13 +19,14 @@ SMALLEST, LARGEST = 1e-15, 1e18
 Floats = npt.NDArray[np.float32]
 
 
-def transform_features(embeddings: Floats, transform: str) -> Floats:
+def transform_features(embeddings: Floats, transform: str, *, overwrite: bool = False) -> Floats:
     """Features of unit length; a zero embedding stays zero.
 
     Parameters
     ----------
     embeddings : (n, d) float32, finite
     transform : a name in `TRANSFORMS`
+    overwrite : whether the embeddings may be lost, which saves memory
 
     Returns
     -------
@@ -37,10 +38,11 @@ def transform_features(embeddings: Floats, transform: str) -> Floats:
         # Squares would overflow or vanish: such a row is divided by its largest value first.
         peaks = np.abs(embeddings).max(axis=1, keepdims=True)
         embeddings = np.asarray(embeddings / np.where(unusual & (peaks > 0), peaks, np.float32(1)))
+        overwrite = True
         lengths = _lengths(embeddings, transform)
         lengths = np.where(lengths > 0, lengths, np.float32(1))
     if transform == "l2":
-        return np.asarray(embeddings / lengths)
+        return np.asarray(np.divide(embeddings, lengths, out=embeddings if overwrite else None))
     features = np.sqrt(np.abs(embeddings))
     features /= lengths
     return np.asarray(np.copysign(features, embeddings, out=features))

@@ -118,20 +118,20 @@ def fit_typicality(support: SupportSet, selected: Selected) -> Typicality:
     share = np.where(positive, support.weights, 0)
     share /= share.sum()
     mean = fit.center if positive.all() else _mean(support, transform, share)
-    known = positive[fit.rows]
+    known = np.flatnonzero(positive[fit.rows])
     rows = fit.rows[known]
     if not len(rows):
         return _without_held_out(support, transform, share, mean)
     basis = _basis(fit.weights)
     span = basis.T @ fit.weights  # orthonormal rows: (q, d)
     origin = (span @ mean).astype(np.float64)
-    held_out = (fit.held_out[known] - fit.bias) @ basis
+    held_out = (fit.held_out[known] - fit.bias) @ basis.astype(np.float64)
     centers = _centers(support, transform, rows, held_out, span)
     sample = evenly(len(rows), MAX_EXAMPLES)
     rows, held_out = rows[sample], held_out[sample]
     groups = support.targets[rows] if support.is_single else np.zeros(len(rows), dtype=np.int64)
     features = _around(support, selected, rows, mean)
-    inside = ((fit.fitted[known][sample] - fit.bias) @ basis - origin).astype(np.float32)
+    inside = ((fit.fitted[known[sample]] - fit.bias) @ basis - origin).astype(np.float32)
     gram = features @ features.T
     most = max(FEWEST_DIRECTIONS, WEIGHTS_AND_DIRECTIONS - support.columns)
     loadings, offsets = _directions(gram - inside @ inside.T, groups, most)

@@ -67,15 +67,19 @@ def test_learning_compares_half_of_the_examples_with_all_and_looks_ahead(hard):
     assert whole["accuracy"] <= report.forecast["accuracy"] <= 1
 
 
-def test_half_of_the_examples_are_fitted_as_a_head_of_their_own_would_be():
+@pytest.mark.parametrize("sizes", [(8, 8, 8), (8, 7, 3)])
+def test_half_of_the_examples_are_fitted_as_a_head_of_their_own_would_be(sizes):
     embeddings, labels = clouds(3, 8, dim=24, spread=4.0)
-    support = gather(embeddings, labels, "single_label", 0)
+    keep = [8 * target + index for target, size in enumerate(sizes) for index in range(size)]
+    support = gather(embeddings[keep], [labels[row] for row in keep], "single_label", 0)
     selected = select(support, FitOptions(transform="l2", regularisation=0.5))
     half = ask_part(support, selected)
-    first = np.flatnonzero(np.arange(24) % 2 == 0)
+    first = np.flatnonzero((np.arange(len(keep)) - support.starts[support.targets]) % 2 == 0)
     names = [support.labels[target] for target in support.targets[first]]
     shown = gather(support.embeddings[support.origin[first]], names, "single_label", 0)
-    alone = select(shown, FitOptions(transform="l2", regularisation=0.5)).fit
+    # The half weighs as much as its classes' mean share of all.
+    weight = len(keep) * np.mean([(size + 1) // 2 / size for size in sizes])
+    alone = select(shown, FitOptions(transform="l2", regularisation=0.5 * len(first) / weight)).fit
     asked = half.rows[: len(support) - len(first)]
     expected = support.features("l2", asked) @ alone.weights.T + alone.bias
     columns = [shown.labels.index(label) for label in support.labels]
