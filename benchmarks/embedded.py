@@ -124,11 +124,13 @@ def normalised(embeddings: Floats) -> Floats:
     return np.asarray(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), dtype=np.float32)
 
 
-def best_time_s(call: Callable[[], Any], repeats: int) -> float:
-    """Shortest wall time of `repeats` calls."""
+def best_time_s(
+    call: Callable[[], Any], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Shortest time of `repeats` calls by a clock: by default that on the wall."""
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         call()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return min(times)
