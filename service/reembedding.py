@@ -49,6 +49,8 @@ def reembed(store: Store, embedder: Embedder, support: SupportSet, *, keep: bool
     readers = store.inputs.of(support.head_id) if absent else {}
     lost = [key for key in absent if key not in readers]
     if lost:
+        if store.examples.support_set(support.head_id).revision != support.revision:
+            raise RevisionConflictError("an example was removed while the inputs were looked up")
         raise inputs_not_kept(len(lost), len(keys), embedder)
     for inputs in _chunks({key: readers[key] for key in absent}):
         embedded = embedder.embed(inputs)

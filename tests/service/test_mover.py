@@ -211,6 +211,24 @@ def test_a_move_during_an_addition_embeds_it_again(engine: Engine, monkeypatch: 
     assert right(engine) == 20
 
 
+def test_an_example_removed_during_a_move_is_not_missed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(engine, "blind")
+    head = engine.store.heads.get("sides")
+    ids = list(engine.store.examples.support_set(head.id).ids[:1])
+    kept_of = engine.store.inputs.of
+
+    def late(head_id: int) -> object:
+        while ids:
+            engine.learner.remove("sides", ids.pop(), train=None)
+        return kept_of(head_id)
+
+    monkeypatch.setattr(engine.store.inputs, "of", late)
+    moved = move(engine, "second")
+    assert (moved.switched, moved.inputs) == (True, 39)
+
+
 def test_an_extractor_that_goes_during_a_move_is_not_switched_to(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
