@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from service import metrics
 from service.embedders import Embedders
 from service.errors import ApiError
+from service.layers import layers_in
 from service.learner import MAX_ATTEMPTS
-from service.store import Store, SupportSet
+from service.store import HeadRow, Store, SupportSet
 from service.support import Member, arranged
 from training.heads import Findings, FitOptions, check_examples
+from training.heads.layers import EMBEDDING
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,12 @@ class Checker:
         matrix = embedder.matrix(keys, vectors)
         loaded = time.perf_counter()
         with metrics.stage("check"):
-            findings = check_examples(matrix, labels, options=FitOptions(task=support.task))
+            findings = check_examples(
+                matrix,
+                labels,
+                options=FitOptions(task=support.task, layers=self._layers(name, head)),
+                layer_dims=embedder.extractor.layer_dims,
+            )
         done = time.perf_counter()
         timings_s = {"load": loaded - start, "check": done - loaded, "total": done - start}
         return Checked(
@@ -78,6 +85,12 @@ class Checker:
             findings=findings,
             timings_ms={part: round(seconds * 1e3, 3) for part, seconds in timings_s.items()},
         )
+
+    def _layers(self, name: str, head: HeadRow) -> tuple[str, ...]:
+        """Those that the published version uses."""
+        if head.published_version is None:
+            return (EMBEDDING,)
+        return layers_in(self._store.versions.get(name, head.published_version))
 
 
 def _rows_of(keys: Sequence[str], support: SupportSet) -> Sequence[Sequence[int]]:

@@ -4,19 +4,19 @@ Knows when such a comparison says nothing. Knows no commit and no HTTP.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from service.embedders import Embedders
+from service.layers import layers_in
 from service.store import ExtractorUnavailableError, HeadRow, RevisionConflictError, Store
 from service.tuning import is_tuned_on
 from training.heads import FitOptions, Head
-from training.heads.pairing import Paired, pair_extractors
-
-Rows = npt.NDArray[np.float32]
+from training.heads.layers import EMBEDDING
+from training.heads.pairing import Paired, Rows, pair_extractors
 
 FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "held_out")
 
@@ -52,10 +52,11 @@ def compare(
     current: HeadRow,
     trained: Head,
     *,
-    rows: Rows,
+    rows: npt.NDArray[np.float32],
     keys: Sequence[str],
     labels: Sequence[str] | Sequence[Collection[str]],
     options: FitOptions,
+    layer_dims: Mapping[str, int],
 ) -> Comparison:
     """Compare a head, fitted on the target extractor, with what the head has now.
 
@@ -65,7 +66,8 @@ def compare(
 
     Parameters
     ----------
-    rows, keys, labels : what `trained` was fitted on: embeddings, (n, dim) float32, inputs and what they are.
+    rows, keys, labels : what `trained` was fitted on: rows, (n, width) float32, inputs and what they are.
+    layer_dims : length of each layer of these rows.
 
     Raises
     ------
@@ -73,13 +75,17 @@ def compare(
         An example was removed while its embedding was read.
     """
     after = _figures(trained.report.as_dict())
-    before = None
+    before: dict[str, Any] | None = None
+    layers: tuple[str, ...] = (EMBEDDING,)
     if current.published_version is not None:
-        before = _figures(store.versions.get(current.name, current.published_version).report)
+        version = store.versions.get(current.name, current.published_version)
+        before, layers = _figures(version.report), layers_in(version)
     is_tuned = _is_tuned_on(store, trained.extractor_digest, current.name)
     paired = None
     if not is_tuned and not _is_tuned_on(store, current.extractor_digest, current.name):
-        paired = _paired(embedders, current, rows, keys, labels, options)
+        present = _rows_now(embedders, current, keys, replace(options, layers=layers))
+        if present is not None:
+            paired = pair_extractors(present, Rows(rows, options, layer_dims), labels)
     better = None
     if paired is not None:
         better = paired.is_better
@@ -88,14 +94,10 @@ def compare(
     return Comparison(before, after, paired, better)
 
 
-def _paired(
-    embedders: Embedders,
-    current: HeadRow,
-    rows: Rows,
-    keys: Sequence[str],
-    labels: Sequence[str] | Sequence[Collection[str]],
-    options: FitOptions,
-) -> Paired | None:
+def _rows_now(
+    embedders: Embedders, current: HeadRow, keys: Sequence[str], options: FitOptions
+) -> Rows | None:
+    """The rows of the present extractor, to be fitted with its layers; None if it is not there."""
     try:
         present = embedders.find(current.extractor_digest)
     except ExtractorUnavailableError:
@@ -105,7 +107,7 @@ def _paired(
     vectors = present.cached(keys)
     if any(key not in vectors for key in keys):
         raise RevisionConflictError("an example was removed while its embedding was read")
-    return pair_extractors(present.matrix(keys, vectors), rows, labels, options)
+    return Rows(present.matrix(keys, vectors), options, present.extractor.layer_dims)
 
 
 def _is_tuned_on(store: Store, digest: str, name: str) -> bool:

@@ -125,11 +125,10 @@ class Embedder:
         )
 
     def matrix(self, keys: Sequence[str], vectors: Mapping[str, Vector]) -> npt.NDArray[np.float32]:
-        """The embeddings of some keys as rows, shape (len(keys), dim)."""
-        dim = self.extractor.dim
-        rows = np.empty((len(keys), dim), np.float32)
+        """The rows of some keys, shape (len(keys), width)."""
+        rows = np.empty((len(keys), self.extractor.width), np.float32)
         for row, key in enumerate(keys):
-            rows[row] = vectors[key][:dim]
+            rows[row] = vectors[key]
         return rows
 
     def cached(self, keys: Sequence[str]) -> dict[str, Vector]:

@@ -3,7 +3,7 @@
 Knows no HTTP beyond the documented errors.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from service import metrics
 from service.embedder import Embedder
@@ -25,6 +25,7 @@ from service.store import (
 from training.errors import HeadFileError
 from training.heads import NEGATIVE_LABEL, Head, load_head, save_head
 from training.heads.inspection import inspect_head
+from training.heads.layers import layers_of
 
 # Of the JSON in a head file, which takes a multiple of it in memory; 10,000 classes need 2 MiB.
 MAX_METADATA_BYTES = 16 * 1024 * 1024
@@ -62,8 +63,12 @@ class Importer:
         """
         head = _read(data)
         embedder = self._embedders.with_digest(head.extractor_digest)
-        if head.dim != embedder.extractor.dim:
-            raise _refused(f"dim: expected {embedder.extractor.dim}, got {head.dim}")
+        layers = layers_of(embedder.extractor.layer_dims)
+        if not set(head.layers) <= set(layers):
+            expected, found = ([asdict(layer) for layer in some] for some in (layers, head.layers))
+            raise _refused(f"layers: expected some of {expected}, got {found}")
+        # A head that was fitted to embeddings alone knows of no wider row.
+        head = replace(head, width=embedder.extractor.width)
         for _ in range(MAX_ATTEMPTS):
             try:
                 return self._commit(name, head, embedder, publish=publish)

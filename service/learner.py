@@ -15,6 +15,7 @@ from service.errors import ApiError
 from service.ingest import Batch
 from service.intake import Counts, Intake
 from service.keeper import Keeper
+from service.layers import require_layers
 from service.plan import Plan
 from service.store import (
     SINGLE_LABEL,
@@ -172,6 +173,7 @@ class Learner:
         """A new version from the support set as it is."""
 
         def attempt(embedder: Embedder) -> Taught:
+            require_layers(embedder.extractor, None if train is None else train.fit)
             return self._carry_out(lambda: self._current(name, embedder), embedder, train, None, always=True)
 
         return self._on_its_extractor(name, attempt)
@@ -187,6 +189,7 @@ class Learner:
         keep: bool,
     ) -> Taught:
         """Embed a batch and carry out the plan for it; to `keep` its inputs, they are written meanwhile."""
+        require_layers(embedder.extractor, None if train is None else train.fit)
         with self._keeper.keeping([item.data for item in batch.inputs] if keep else ()) as keeping:
             intake = Intake.of(batch, embedder, skip_bad=skip_bad, keeping=keeping)
             return self._carry_out(lambda: plan(intake), embedder, train, intake)
@@ -309,6 +312,7 @@ class Learner:
                 labels,
                 extractor_digest=embedder.extractor.digest,
                 options=train.fit,
+                layer_dims=embedder.extractor.layer_dims,
                 parent_version=plan.parent_version,
             )
         return warned(head, embedder.origin, plan.change.head)

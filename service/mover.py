@@ -15,6 +15,7 @@ from service.comparison import Comparison, compare
 from service.embedder import Embedder
 from service.embedders import Embedders
 from service.errors import ApiError
+from service.layers import require_layers
 from service.learner import MAX_ATTEMPTS, TrainOptions, conflict
 from service.reembedding import reembed
 from service.store import HeadRow, RevisionConflictError, Store
@@ -81,6 +82,7 @@ class Mover:
         start = time.perf_counter()
         self._store.heads.get(name)
         target = self._embedders.named(extractor)
+        require_layers(target.extractor, train.fit)
         for _ in range(MAX_ATTEMPTS):
             try:
                 return self._attempt(name, target, switch, train, start)
@@ -109,7 +111,13 @@ class Mover:
         rows = target.matrix(keys, reembedded.vectors)
         options = train.of_task(support.task)
         with metrics.stage("fit"):
-            trained = fit_head(rows, labels, extractor_digest=target.extractor.digest, options=options.fit)
+            trained = fit_head(
+                rows,
+                labels,
+                extractor_digest=target.extractor.digest,
+                options=options.fit,
+                layer_dims=target.extractor.layer_dims,
+            )
         trained = warned(trained, target.origin, name)
         fitted = time.perf_counter()
         comparison = compare(
@@ -121,6 +129,7 @@ class Mover:
             keys=keys,
             labels=labels,
             options=options.fit,
+            layer_dims=target.extractor.layer_dims,
         )
         compared = time.perf_counter()
         version = new_version(

@@ -9,6 +9,7 @@ from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.store import SINGLE_LABEL, Task
+from training.heads.layers import EMBEDDING
 
 MAX_PAGE = 1000
 MAX_LABEL = 256
@@ -74,6 +75,16 @@ class FitParameters(Parameters):
             ge=0, le=1, description="Typicality below which an input is unknown; left out: from unknown_rate."
         ),
     ] = None
+    layers: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*$",
+            max_length=1024,
+            description="Layers of the extractor that the head uses, with commas between them; `auto` chooses"
+            " them from the data.",
+            examples=["auto", "embedding,stage5"],
+        ),
+    ] = EMBEDDING
 
 
 class TrainParameters(FitParameters):

@@ -51,7 +51,7 @@ class Predictor:
         intake = Intake.of(batch, embedder, skip_bad=skip_bad)
         score_start = time.perf_counter()
         with metrics.stage("score"):
-            prediction = head.predict(intake.matrix()[:, : embedder.extractor.dim], threshold=threshold)
+            prediction = head.predict(intake.matrix(), threshold=threshold)
         end = time.perf_counter()
         self._writer.add(embedder.extractor.digest, intake.embedded.computed)
         unknown = int(prediction.unknown.sum())

@@ -122,6 +122,7 @@ class TaughtAnswer(BaseModel):
     keep_inputs: KeepInputs
     classes: list[str]
     extractor: ExtractorRef
+    layers: Annotated[list[str] | None, Field(description="Layers that the new version uses.")]
     examples: ExampleCounts
     report: Annotated[dict[str, Any] | None, Field(description="Cross-validated quality of the new version.")]
     warnings: list[TrainingWarning]
@@ -154,6 +155,7 @@ class HeadDescription(HeadSummary):
     up_to_date: Annotated[
         bool, Field(description="Whether the published version was trained from the support set as it is.")
     ]
+    layers: Annotated[list[str] | None, Field(description="Layers that the published version uses.")]
     report: dict[str, Any] | None
     warnings: list[TrainingWarning]
 
@@ -254,6 +256,7 @@ class VersionSummary(BaseModel):
     extractor: Annotated[ExtractorRef, Field(description="The extractor that it was trained on.")]
     parent_version: int | None
     accuracy: float | None
+    layers: Annotated[list[str], Field(description="Layers of the extractor that it uses.")]
     imported: Annotated[bool, Field(description="Whether it came as a head file.")]
     created_at: str
 

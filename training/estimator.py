@@ -1,9 +1,10 @@
 """A head as a scikit-learn classifier, for notebooks. The one module that knows scikit-learn.
 
-Knows no network: `X` are embeddings, from `POST /v1/embeddings` or any other place.
+Knows no network: `X` are embeddings, from `POST /v1/embeddings` or any other place, or whole rows of an
+extractor with taps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from training.errors import HeadFileError, HeadstartError
 from training.heads import NEGATIVE_LABEL, FitOptions, Head, Prediction, fit_head, load_head, save_head
-from training.heads.options import SINGLE_LABEL
+from training.heads.layers import EMBEDDING
+from training.heads.options import AUTO, SINGLE_LABEL
 
 LARGEST_SEED = 2**31 - 1
 NO_EXTRACTOR = ""  # digest of a head whose embeddings come from nobody knows where
@@ -40,13 +42,15 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     unknown_rate : share of in-class inputs that may be called unknown, in [0, 1)
     threshold : typicality in [0, 1] below which an input is unknown; None takes it from `unknown_rate`
     random_state : int, RandomState or None; orders the examples where some of them stand for all
+    layers : names of the layers that are used, or "auto" to choose them from the examples
+    layer_dims : length of each layer by its name, in the order of the columns; None if `X` are embeddings
 
     Attributes
     ----------
     classes_ : (k,) labels in ascending order; examples of the label `__none__` belong to none of them
     head_ : the fitted `training.heads.Head`, whose classes are the labels as strings
     report_ : its held-out quality, `training.heads.Report`
-    n_features_in_ : length of an embedding
+    n_features_in_ : number of columns of `X`
 
     Examples
     --------
@@ -64,6 +68,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         unknown_rate: float = 0.05,
         threshold: float | None = None,
         random_state: Any = 0,
+        layers: Sequence[str] | str = (EMBEDDING,),
+        layer_dims: Mapping[str, int] | None = None,
     ) -> None:
         # Not `transform`: scikit-learn takes what has that attribute for a transformer.
         self.feature_transform = feature_transform
@@ -71,13 +77,15 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.unknown_rate = unknown_rate
         self.threshold = threshold
         self.random_state = random_state
+        self.layers = layers
+        self.layer_dims = layer_dims
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Fit, choose, calibrate and evaluate a head.
 
         Parameters
         ----------
-        X : (n, d) embeddings, finite in float32
+        X : (n, d) embeddings, or rows of `layer_dims`, finite in float32
         y : n labels of any type that scikit-learn takes, at least two different ones
 
         Raises
@@ -97,6 +105,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 [names[code] for code in codes],
                 extractor_digest=NO_EXTRACTOR,
                 options=self._options(),
+                layer_dims=self.layer_dims,
             )
         self.classes_ = np.array([label for label in labels if str(label) != NEGATIVE_LABEL], labels.dtype)
         self._take(head)
@@ -130,6 +139,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def from_head_file(cls, path: str | Path) -> Self:
         """A fitted classifier from a head file, such as the service exports.
 
+        It takes the layers that the head uses, side by side: in most cases, embeddings.
+
         Raises
         ------
         HeadFileError
@@ -141,7 +152,13 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if head.task != SINGLE_LABEL:
             raise HeadFileError(f"expected a {SINGLE_LABEL} head, got {head.task}")
         report = head.report
-        self = cls(head.transform, report.regularisation, threshold=head.unknown_threshold)
+        self = cls(
+            head.transform,
+            report.regularisation,
+            threshold=head.unknown_threshold,
+            layers=report.layers,
+            layer_dims={layer.name: layer.dim for layer in head.layers},
+        )
         self.classes_ = np.array(head.classes)
         self.n_features_in_ = head.dim
         self._take(head)
@@ -177,6 +194,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 unknown_rate=self.unknown_rate,
                 threshold=self.threshold,
                 seed=int(seed),
+                layers=AUTO if self.layers == AUTO else tuple(self.layers),
             )
 
     def _take(self, head: Head) -> None:

@@ -12,9 +12,10 @@ import onnx
 from onnx import TensorProto, compose, helper
 
 from training.errors import ExportError, ExtractorMismatchError
-from training.head_graph import GraphParts, add_head
+from training.head_graph import GraphParts, add_head, columns
 from training.heads import Head
-from training.manifest import Manifest
+from training.heads.layers import Layer, layers_of, side_by_side
+from training.manifest import TAPS_OUTPUT, Manifest
 
 OPSET = 18  # the extractors'; every onnxruntime since 1.14 runs it
 IR_VERSION = 8  # the first that knows this opset
@@ -26,14 +27,21 @@ EMBEDDING, TOP_INDEX, TOP_PROBABILITY = "embedding", "labels_index", "top_probab
 def head_onnx(head: Head, *, name: str, version: int) -> bytes:
     """A head as an ONNX model from `embedding` (n, dim) float32 to the outputs of `add_head`.
 
-    The same head, name and version always give the same bytes.
+    The input of a head of several layers are these side by side, in the order of the row. The same head, name
+    and version always give the same bytes.
 
     Parameters
     ----------
     name, version : what the head is called where it comes from; kept in the model's metadata
     """
     parts = GraphParts()
-    add_head(parts, head, EMBEDDING)
+    layers = side_by_side(head.layers)
+    alone = len(layers) == 1
+    add_head(
+        parts,
+        head,
+        [EMBEDDING if alone else columns(parts, EMBEDDING, layer.start, layer.stop) for layer in layers],
+    )
     embedding = helper.make_tensor_value_info(EMBEDDING, TensorProto.FLOAT, ("batch", head.dim))
     graph = helper.make_graph(parts.nodes, "head", [embedding], parts.outputs, parts.constants)
     opset = helper.make_opsetid("", OPSET)
@@ -61,7 +69,8 @@ def fused_onnx(extractor: bytes, manifest: Manifest, head: Head, *, name: str, v
     ExportError
         If the extractor's model has an opset below 18.
     """
-    if (head.extractor_digest, head.dim) != (manifest.digest, manifest.output.dim):
+    known = head.extractor_digest == manifest.digest
+    if not known or not set(head.layers) <= set(layers_of(manifest.layer_dims)):
         raise ExtractorMismatchError(
             f"the head is of extractor {head.extractor_digest}, the graph of {manifest.digest}"
         )
@@ -71,7 +80,7 @@ def fused_onnx(extractor: bytes, manifest: Manifest, head: Head, *, name: str, v
         raise ExportError(f"the extractor's model has opset {opset}, expected {OPSET} at least")
     compose.add_prefix(model, EXTRACTOR_PREFIX, rename_inputs=False, inplace=True)
     parts = GraphParts()
-    probabilities = add_head(parts, head, EXTRACTOR_PREFIX + manifest.output.name)
+    probabilities = add_head(parts, head, [_output(parts, manifest, layer) for layer in head.layers])
     _add_top(parts, probabilities, min(MAX_TOP, len(head.classes)))
     graph = model.graph
     del graph.output[:]
@@ -80,6 +89,14 @@ def fused_onnx(extractor: bytes, manifest: Manifest, head: Head, *, name: str, v
     graph.output.extend(parts.outputs)
     preprocess = {"preprocess": json.dumps(asdict(manifest.preprocess))}
     return _sealed(model, {**_about(head, name, version), "extractor": manifest.name, **preprocess})
+
+
+def _output(parts: GraphParts, manifest: Manifest, layer: Layer) -> str:
+    """The name of a layer's values in the extractor's graph."""
+    start = manifest.output.dim  # of the taps, in a row
+    if layer.name == EMBEDDING:
+        return EXTRACTOR_PREFIX + manifest.output.name
+    return columns(parts, EXTRACTOR_PREFIX + TAPS_OUTPUT, layer.start - start, layer.stop - start)
 
 
 def _add_top(parts: GraphParts, probabilities: str, count: int) -> None:
@@ -95,6 +112,7 @@ def _about(head: Head, name: str, version: int) -> dict[str, str]:
     return {
         "classes": json.dumps(head.classes),
         "task": head.task,
+        "layers": json.dumps([{"name": layer.name, "dim": layer.dim} for layer in head.layers]),
         "extractor_digest": head.extractor_digest,
         "head": name,
         "version": str(version),

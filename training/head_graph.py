@@ -3,7 +3,9 @@
 Knows ONNX's operators. Knows neither the extractor's graph nor what is written around it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -48,21 +50,21 @@ class GraphParts:
         self.outputs.append(helper.make_tensor_value_info(name, kind, shape))
 
 
-def add_head(parts: GraphParts, head: Head, embedding: str) -> str:
+def add_head(parts: GraphParts, head: Head, layers: Sequence[str]) -> str:
     """Append what a head computes, with its outputs.
 
-    Outputs, for embeddings (n, dim) float32: `probabilities` (n, k) and `typicality` (n,) float32, `unknown`
+    Outputs, for n rows: `probabilities` (n, k) and `typicality` (n,) float32, `unknown`
     (n,) bool, and `none_probability` (n,) float32 of a head that was shown negatives.
 
     Parameters
     ----------
-    embedding : name of the embeddings
+    layers : name of the values of each of its layers, (n, dim of the layer) float32
 
     Returns
     -------
     Name of the probabilities.
     """
-    feature = _feature(parts, head.transform, embedding)
+    feature = _features(parts, head.transform, layers)
     plain = parts.add("MatMul", feature, parts.constant(head.weights.T))
     typicality = _typicality(parts, head, feature, plain)
     unknown = parts.add("Less", typicality, parts.constant(head.unknown_threshold))
@@ -76,6 +78,21 @@ def add_head(parts: GraphParts, head: Head, embedding: str) -> str:
     if none is not None:
         parts.output(NONE, none, TensorProto.FLOAT, ("batch",))
     return probabilities
+
+
+def columns(parts: GraphParts, value: str, start: int, stop: int) -> str:
+    """Append the columns `start` to `stop` of a value (n, d); their name."""
+    ends = (parts.constant([end], np.int64) for end in (start, stop))
+    return parts.add("Slice", value, *ends, parts.constant([1], np.int64))
+
+
+def _features(parts: GraphParts, transform: str, layers: Sequence[str]) -> str:
+    """Features of all layers, of unit length (n, d); see `layer_features`."""
+    features = [_feature(parts, transform, layer) for layer in layers]
+    if len(features) == 1:
+        return features[0]
+    joined = parts.add("Concat", *features, axis=LAST)
+    return parts.add("Mul", joined, parts.constant(1 / sqrt(len(features))))
 
 
 def _feature(parts: GraphParts, transform: str, embedding: str) -> str:

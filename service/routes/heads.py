@@ -1,14 +1,16 @@
 """`/v1/heads`: create or replace, list, describe, delete, train."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.engine import Engine
 from service.envelope import answer
+from service.errors import ApiError
 from service.importer import is_imported
 from service.ingest import read_batch
+from service.layers import layers_in
 from service.learner import Taught, TrainOptions
 from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
 from service.parameters import (
@@ -23,7 +25,7 @@ from service.parameters import (
 from service.routes.common import EngineOf, off_loop, read_model, with_body
 from service.schemas import HeadDescription, HeadPage, TaughtAnswer
 from service.store import HeadRow, HeadSummary
-from training.heads import NEGATIVE_LABEL, FitOptions
+from training.heads import AUTO, NEGATIVE_LABEL, FitOptions
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
 
@@ -108,7 +110,17 @@ def fit_options(parameters: FitParameters) -> FitOptions:
         transform=parameters.transform,
         unknown_rate=parameters.unknown_rate,
         threshold=parameters.threshold,
+        layers=_layers(parameters.layers),
     )
+
+
+def _layers(text: str) -> tuple[str, ...] | Literal["auto"]:
+    names = tuple(text.split(","))
+    if len(set(names)) < len(names):
+        raise ApiError(422, "invalid_parameter", f"a layer is named twice in {text!r}", param="layers")
+    if AUTO in names and len(names) > 1:
+        raise ApiError(422, "invalid_parameter", f"{AUTO!r} goes with no other layer", param="layers")
+    return AUTO if names == (AUTO,) else names
 
 
 def render_taught(taught: Taught) -> dict[str, Any]:
@@ -123,6 +135,7 @@ def render_taught(taught: Taught) -> dict[str, Any]:
         "keep_inputs": taught.head.keep_inputs,
         "classes": list(taught.classes),
         "extractor": _extractor(taught.head),
+        "layers": None if trained is None else list(trained.report.layers),
         "examples": {
             "total": counts.total,
             "added": counts.added,
@@ -169,6 +182,7 @@ def describe_head(engine: Engine, name: str) -> dict[str, Any]:
         "up_to_date": version is not None
         and version.revision == row.head.revision
         and not is_imported(version),
+        "layers": None if version is None else list(layers_in(version)),
         "report": None if version is None else version.report,
         "warnings": [] if version is None else list(version.warnings),
     }

@@ -10,6 +10,7 @@ from service.envelope import answer
 from service.errors import ApiError
 from service.importer import is_imported
 from service.ingest import read_body
+from service.layers import layers_in
 from service.openapi import STATE_STATUSES, errors, head_file_body
 from service.parameters import HeadName, Limit, Position, VersionNumber
 from service.routes.common import EngineOf, off_loop
@@ -106,6 +107,7 @@ def summarise_version(row: VersionRow, head: HeadRow) -> dict[str, Any]:
         "extractor": {"name": row.extractor_name, "digest": row.extractor_digest},
         "parent_version": row.parent_version,
         "accuracy": row.report.get("accuracy"),
+        "layers": list(layers_in(row)),
         "imported": is_imported(row),
         "created_at": row.created_at.isoformat(),
     }

@@ -1,6 +1,6 @@
 """A tiny, deterministic extractor, and an engine on it: the whole service in a second, without a network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,17 @@ from service.ingest import Batch, Input
 from tests.service.images import png
 from training.export import EXPORT_VERSION
 from training.golden import Golden
-from training.manifest import FILES, FORMAT_VERSION, Manifest, Output, Preprocess, Weights, sha256_of
+from training.manifest import (
+    FILES,
+    FORMAT_VERSION,
+    TAPS_OUTPUT,
+    Manifest,
+    Output,
+    Preprocess,
+    Tap,
+    Weights,
+    sha256_of,
+)
 from training.manifest import Input as GraphInput
 from training.preprocess import decode_image
 
@@ -23,34 +33,48 @@ DIM = 16
 SPEC = Preprocess("exact", None, SIDE, SIDE, "bilinear", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 
 
-def _graph(weights: np.ndarray) -> onnx.ModelProto:
+def _graph(weights: np.ndarray, taps: int) -> onnx.ModelProto:
+    """The first columns of a projection as embedding, the last ones as taps, if there are any."""
+    width = weights.shape[1]
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Reshape", ["floats", "shape"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weights"], ["embedding"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["row"]),
+        helper.make_node("Split", ["row", "parts"], ["embedding", TAPS_OUTPUT], axis=1)
+        if taps
+        else helper.make_node("Identity", ["row"], ["embedding"]),
     ]
+    outputs = {"embedding": width - taps, TAPS_OUTPUT: taps}
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", SIDE, SIDE, 3])],
-        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIM])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", dim])
+            for name, dim in outputs.items()
+            if dim
+        ],
         [
             numpy_helper.from_array(np.array([-1, SIDE * SIDE * 3], np.int64), "shape"),
             numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array([width - taps, taps], np.int64), "parts"),
         ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def tiny_extractor(folder: Path, name: str = "tiny", seed: int = 0, *, mirrored: bool = False) -> Path:
-    """Write an extractor folder: a fixed random projection of 8 x 8 pixels to 16 dimensions.
+def tiny_extractor(
+    folder: Path, name: str = "tiny", seed: int = 0, *, mirrored: bool = False, taps: Sequence[Tap] = ()
+) -> Path:
+    """Write an extractor folder: a fixed random projection of 8 x 8 pixels to 16 dimensions, and to taps.
 
     A `mirrored` one cannot tell left from right.
     """
     folder.mkdir(parents=True)
-    cells = np.random.default_rng(seed).normal(size=(SIDE, SIDE, 3, DIM)).astype(np.float32)
-    weights = (cells + cells[:, ::-1] if mirrored else cells).reshape(-1, DIM)
-    onnx.save(_graph(weights), folder / FILES.model)
+    tapped = sum(tap.dim for tap in taps)
+    cells = np.random.default_rng(seed).normal(size=(SIDE, SIDE, 3, DIM + tapped)).astype(np.float32)
+    weights = (cells + cells[:, ::-1] if mirrored else cells).reshape(-1, DIM + tapped)
+    onnx.save(_graph(weights, tapped), folder / FILES.model)
     inputs = tuple(png(shade) for shade in (10, 120, 240))
     pixels = np.stack([decode_image(data, SPEC) for data in inputs]).reshape(len(inputs), -1)
     Golden(inputs, pixels.astype(np.float32) @ weights).save(folder)
@@ -64,7 +88,7 @@ def tiny_extractor(folder: Path, name: str = "tiny", seed: int = 0, *, mirrored:
         input=GraphInput(SIDE, SIDE),
         preprocess=SPEC,
         output=Output(DIM),
-        taps=(),
+        taps=tuple(taps),
         opset=18,
         files={name: sha256_of(folder / name) for name in (FILES.model, FILES.golden)},
     ).save(folder)
@@ -81,6 +105,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def second_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another extractor, which no server has loaded."""
     return tiny_extractor(tmp_path_factory.mktemp("extractors") / "second", "second", seed=1)
+
+
+@pytest.fixture(scope="session")
+def tapped_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An extractor with taps."""
+    taps = (Tap("stage2", 3), Tap("stage3", 5))
+    return tiny_extractor(tmp_path_factory.mktemp("extractors") / "tapped", "tapped", seed=2, taps=taps)
 
 
 @pytest.fixture

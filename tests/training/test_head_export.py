@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -132,9 +133,30 @@ def lite0(lite0_folder: Path) -> Extractor:
     return Extractor.load(lite0_folder)
 
 
+@pytest.mark.parametrize("layers", [("embedding",), ("stage3", "stage5", "embedding"), ("stage6",)])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_head_of_several_layers_takes_them_side_by_side(layers: tuple[str, ...], transform: str) -> None:
+    embeddings, labels = clouds(4, 8)
+    dims = {"embedding": 20, "stage3": 4, "stage5": 10, "stage6": 30}
+    options = FitOptions(layers=layers, transform=transform)
+    head = fit_head(embeddings, labels, extractor_digest="0" * 64, options=options, layer_dims=dims)
+    model = head_onnx(head, name="x", version=1)
+    about = {entry.key: entry.value for entry in onnx.load_from_string(model).metadata_props}
+    assert [layer["name"] for layer in json.loads(about["layers"])] == sorted(layers)
+    questions = asked(embeddings)
+    chosen = np.concatenate([questions[:, layer.columns] for layer in head.layers], axis=1)
+    assert chosen.shape[1] == head.dim
+    assert largest_difference(head, answers(model, embedding=chosen), questions) < TOLERANCE
+
+
+@pytest.mark.parametrize("layers", [("embedding",), ("embedding", "stage2", "stage5"), ("stage4",)])
 @pytest.mark.parametrize("kind", ["single", "negatives", "several"])
 def test_photographs_through_the_fused_graph(
-    lite0: Extractor, data_root: Path, kind: str, capsys: pytest.CaptureFixture[str]
+    lite0: Extractor,
+    data_root: Path,
+    kind: str,
+    layers: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     photos = images_of(data_root / "cats_dogs")
     paths = [path for label in photos for path in photos[label][:12]]
@@ -147,9 +169,13 @@ def test_photographs_through_the_fused_graph(
         "several": [[name, "odd"] if row % 2 else [name] for row, name in enumerate(names)],
     }[kind]
     train = [row for row in range(len(names)) if row % 12 < 6]
-    options = MULTI if kind == "several" else FitOptions()
+    options = replace(MULTI if kind == "several" else FitOptions(), layers=layers)
     head = fit_head(
-        embeddings[train], [labels[row] for row in train], extractor_digest=lite0.digest, options=options
+        embeddings[train],
+        [labels[row] for row in train],
+        extractor_digest=lite0.digest,
+        options=options,
+        layer_dims=lite0.layer_dims,
     )
     model = fused_onnx(lite0.model(), lite0.manifest, head, name="pets", version=1)
     found = answers(model, images=pixels)

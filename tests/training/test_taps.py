@@ -11,6 +11,7 @@ from training.backbones import CATALOGUE, WeightsChoice, load_backbone
 from training.backbones.backbone import Backbone
 from training.backbones.moments import Moments
 from training.backbones.taps import Tapped
+from training.heads import AUTO, FitOptions, fit_head
 from training.image_folder import images_under
 from training.source import Channels, SourceStatistics
 
@@ -19,6 +20,7 @@ KEEP_NO_STATISTICS = {"vgg16", "vgg19", "convnext-tiny", "vit-b-16"}
 # Of networks whose stages end in sums; the others go through ReLUs, where moments are approximate.
 EXACT = (LITE0, "efficientnet-b0", "efficientnet-v2-s")
 IMAGES = 40
+LESIONS = 45
 
 
 def random_backbone(name: str) -> Backbone:
@@ -117,6 +119,35 @@ def test_distance_is_in_deviations_of_the_source() -> None:
     channels = Channels(np.array([1, -1], np.float32), np.array([2, 0.5], np.float32))
     assert channels.distance(np.array([[1.0, -1.0]])) == 0
     assert channels.distance(np.array([[2.0, -1.0], [4.0, -1.0]])) == pytest.approx(1 / np.sqrt(2))
+
+
+def test_taps_tell_lesions_apart_better(lite0_folder: Path, data_root: Path) -> None:
+    """Mean of five supports of 20 of each class, asked about 25 others of each."""
+    extractor = Extractor.load(lite0_folder)
+    folders = sorted(path for path in (data_root / "ham10000").iterdir() if path.is_dir())
+    paths = [path for folder in folders for path in images_under(folder)[:LESIONS]]
+    rows = np.concatenate([extractor.embed([extractor.decode(path.read_bytes())]) for path in paths])
+    labels = np.repeat([folder.name for folder in folders], LESIONS)
+    right: dict[str, list[float]] = {"embedding": [], "all": [], "auto": []}
+    for seed in range(5):
+        place = np.concatenate([np.random.default_rng(seed).permutation(LESIONS) for _ in folders])
+        known = place < 20
+        for name, layers in (
+            ("embedding", ("embedding",)),
+            ("all", (*extractor.layer_dims,)),
+            ("auto", AUTO),
+        ):
+            head = fit_head(
+                rows[known],
+                labels[known].tolist(),
+                extractor_digest=extractor.digest,
+                options=FitOptions(layers=layers),
+                layer_dims=extractor.layer_dims,
+            )
+            right[name].append(float(np.mean(np.array(head.predict(rows[~known]).labels) == labels[~known])))
+    gains = {name: np.mean(values) - np.mean(right["embedding"]) for name, values in right.items()}
+    assert gains["all"] > 0.02
+    assert gains["auto"] > 0.02
 
 
 def test_photographs_are_nearer_to_the_source_than_lesions(lite0_folder: Path, data_root: Path) -> None:

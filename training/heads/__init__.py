@@ -10,13 +10,14 @@ from training.heads.evaluation import Evaluation, evaluate
 from training.heads.fit import fit_head
 from training.heads.head import Head, Prediction
 from training.heads.headfile import load_head, save_head
-from training.heads.options import TASKS, FitOptions
+from training.heads.options import AUTO, TASKS, FitOptions
 from training.heads.report import Report
 from training.heads.stack import HeadStack, StackPrediction
 from training.heads.support import NEGATIVE_LABEL
 from training.heads.transform import TRANSFORMS
 
 __all__ = [
+    "AUTO",
     "NEGATIVE_LABEL",
     "TASKS",
     "TRANSFORMS",

@@ -1,11 +1,12 @@
 """What is probably wrong with labelled examples: labels, copies and outliers. Knows no store and no HTTP."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from training.heads.fit import DEFAULT_OPTIONS
+from training.heads.layer_choice import choose_layers
 from training.heads.neighbours import Copies, find_copies, find_neighbours
 from training.heads.options import FitOptions
 from training.heads.outliers import held_out_typicality
@@ -93,27 +94,34 @@ def check_examples(
     labels: Sequence[str] | Sequence[Collection[str]],
     *,
     options: FitOptions = DEFAULT_OPTIONS,
+    layer_dims: Mapping[str, int] | None = None,
 ) -> Findings:
     """Look for wrong labels, near duplicates and outliers.
 
-    The findings depend on the set of examples and the options, not on the order of the examples.
+    The findings depend on the set of examples and the options, not on the order of the examples. Labels and
+    outliers are judged by the layers of the options, copies by the first layer of a row: taps of different
+    images are too alike.
 
     Parameters
     ----------
-    embeddings, labels, options : as `fit_head` takes them
+    embeddings, labels, options, layer_dims : as `fit_head` takes them
 
     Raises
     ------
     NoExamplesError, TooFewClassesError, SupportSetError
         As `fit_head`.
     """
-    support = gather(embeddings, labels, options.task, options.seed)
+    rows = gather(embeddings, labels, options.task, options.seed, layer_dims)
+    support, first = choose_layers(rows, options).support, rows.on(rows.layers[:1])
     members = _members(support)
-    features = support.features(LIKENESS_TRANSFORM)
+    features = first.features(LIKENESS_TRANSFORM)
+    neighbours = find_neighbours(features)
+    if support.layers != first.layers:
+        features = support.features(LIKENESS_TRANSFORM)
     return Findings(
         examples=len(support.place),
         label_errors=_label_errors(support, options, members) if support.is_single else (),
-        duplicates=_duplicates(support, find_copies(support, find_neighbours(features)), members),
+        duplicates=_duplicates(support, find_copies(support, neighbours), members),
         outliers=_outliers(support, held_out_typicality(features, support), members),
     )
 

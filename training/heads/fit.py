@@ -1,12 +1,13 @@
 """From a support set to a head: the one entry point of fitting. Knows no file, no database and no HTTP."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
 from training import __version__
 from training.heads.calibration import calibrate
 from training.heads.head import Head
+from training.heads.layer_choice import choose_layers
 from training.heads.memory import keep_freed_memory
 from training.heads.options import FitOptions
 from training.heads.report import make_report
@@ -24,6 +25,7 @@ def fit_head(
     *,
     extractor_digest: str,
     options: FitOptions = DEFAULT_OPTIONS,
+    layer_dims: Mapping[str, int] | None = None,
     parent_version: int | None = None,
 ) -> Head:
     """Fit, choose, calibrate and evaluate a head.
@@ -33,11 +35,12 @@ def fit_head(
 
     Parameters
     ----------
-    embeddings : (n, d) float32, finite
+    embeddings : (n, width) float32, finite: rows of an extractor, or embeddings
     labels : n non-empty strings, at least two different ones; `__none__` marks an example of no class. For a
         multi-label head n collections of strings; an empty one marks an example of no class
     extractor_digest : digest of the extractor that made the embeddings
     options : how to fit
+    layer_dims : length of each layer of a row, in order; None for embeddings
     parent_version : the version of the head that this one replaces
 
     Raises
@@ -51,7 +54,7 @@ def fit_head(
     """
     keep_freed_memory()
     with one_thread_for(len(labels)):
-        return _fit(embeddings, labels, extractor_digest, options, parent_version)
+        return _fit(embeddings, labels, extractor_digest, options, layer_dims, parent_version)
 
 
 def _fit(
@@ -59,10 +62,12 @@ def _fit(
     labels: Sequence[str] | Sequence[Collection[str]],
     extractor_digest: str,
     options: FitOptions,
+    layer_dims: Mapping[str, int] | None,
     parent_version: int | None,
 ) -> Head:
     clock = _Clock()
-    support = gather(embeddings, labels, options.task, options.seed)
+    chosen = choose_layers(gather(embeddings, labels, options.task, options.seed, layer_dims), options)
+    support = chosen.support
     clock.lap("prepare")
     selected = select(support, options)
     fit = selected.fit
@@ -78,7 +83,8 @@ def _fit(
         task=support.task,
         classes=tuple(sorted(support.labels)),
         negatives=support.negatives,
-        dim=support.dimensions,
+        width=support.width,
+        layers=support.layers,
         extractor_digest=extractor_digest,
         transform=selected.choice.transform,
         weights=fit.weights[order],
@@ -86,7 +92,7 @@ def _fit(
         calibration=replace(calibration, slope=calibration.slope[order], offset=calibration.offset[order]),
         typicality=_in_order(typicality, order),
         unknown_threshold=threshold,
-        report=replace(report, timings_ms=clock.laps()),
+        report=replace(report, layers_tried=chosen.tried, timings_ms=clock.laps()),
         parent_version=parent_version,
         library_version=__version__,
     )

@@ -8,10 +8,11 @@ import numpy.typing as npt
 
 from training.errors import ExtractorMismatchError, InputError
 from training.heads.calibration import Calibration
+from training.heads.layers import Layer, layer_features, side_by_side, total_dim
 from training.heads.options import check_threshold
 from training.heads.report import Report
 from training.heads.support import Doubles, Ints, check_embeddings
-from training.heads.transform import Floats, transform_features
+from training.heads.transform import Floats
 from training.heads.typicality import Typicality
 
 SURELY_NONE = 0.5  # probability of "none of these" above which an input is unknown
@@ -48,15 +49,16 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A linear classifier over the embeddings of one extractor.
+    """A linear classifier over some layers of one extractor.
 
     Attributes
     ----------
     task : single_label or multi_label
     classes : names, ascending
     negatives : whether the last of the K columns stands for "none of these"
-    dim : length of an embedding
-    extractor_digest : the extractor whose embeddings it understands
+    width : length of a row of its extractor
+    layers : those of the row that it uses, in the order of the row
+    extractor_digest : the extractor whose rows it understands
     transform : name of the step from embedding to feature
     weights : (K, d) float32; bias : (K,) float64; scores are features @ weights.T + bias
     calibration : from scores to probabilities
@@ -70,7 +72,8 @@ class Head:
     task: str
     classes: tuple[str, ...]
     negatives: bool
-    dim: int
+    width: int
+    layers: tuple[Layer, ...]
     extractor_digest: str
     transform: str
     weights: Floats
@@ -83,29 +86,47 @@ class Head:
     library_version: str
 
     def predict(self, embeddings: object, threshold: float | None = None) -> Prediction:
-        """Score embeddings of the head's extractor.
+        """Score rows of the head's extractor.
 
         Parameters
         ----------
-        embeddings : (m, d) float32, m may be 0
+        embeddings : (m, width) float32 rows, or (m, dim): the head's layers alone, side by side; m may be 0
         threshold : typicality below which an input is `unknown`; None for the head's own
 
         Raises
         ------
         ExtractorMismatchError
-            If d is not the head's.
+            If they have another number of columns.
         InputError
             If the array has a wrong shape or type, NaN or infinity.
         SupportSetError
             If the threshold is not in [0, 1].
         """
         array = check_embeddings(embeddings, InputError)
-        if array.shape[1] != self.dim:
-            raise ExtractorMismatchError(f"embeddings: expected {self.dim} dimensions, got {array.shape[1]}")
-        features = transform_features(array, self.transform)
+        features = layer_features(array, self.layers_in(array.shape[1]), self.transform)
         # One dot product for each pair, unlike a matrix product, gives a row the same bits in every batch.
         products = np.vecdot(features[:, None, :], self.rows[None, :, :]).astype(np.float64)
         return self.answer(np.vecdot(features, features).astype(np.float64), products, threshold)
+
+    @property
+    def dim(self) -> int:
+        """The number of columns that it uses: d."""
+        return total_dim(self.layers)
+
+    def layers_in(self, columns: int) -> tuple[Layer, ...]:
+        """Where its layers are in rows of so many columns.
+
+        Raises
+        ------
+        ExtractorMismatchError
+            If these are neither whole rows nor its layers alone.
+        """
+        if columns == self.width:
+            return self.layers
+        if columns != self.dim:
+            expected = f"{self.width}" if self.dim == self.width else f"{self.width} or {self.dim}"
+            raise ExtractorMismatchError(f"embeddings: expected {expected} dimensions, got {columns}")
+        return side_by_side(self.layers)
 
     def answer(self, lengths: Doubles, products: Doubles, threshold: float | None = None) -> Prediction:
         """From products with `rows` to a prediction.

@@ -5,7 +5,8 @@ that prediction relies on is checked before a head exists.
 """
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
+from itertools import pairwise
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,12 +17,14 @@ from safetensors.numpy import load, save
 from training.errors import ExtractorMismatchError, HeadFileError
 from training.heads.calibration import Calibration
 from training.heads.head import Head
+from training.heads.layers import EMBEDDING, Layer, total_dim
 from training.heads.options import SINGLE_LABEL, TASKS
 from training.heads.report import Report
 from training.heads.transform import TRANSFORMS
 from training.heads.typicality import Typicality
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+WITHOUT_LAYERS = 1  # the version before heads had layers: they use an embedding that is the whole row
 METADATA_KEY = "headstart"
 MAX_HEADER_BYTES = 64 * 1024 * 1024
 LENGTH_BYTES = 8
@@ -48,7 +51,8 @@ def save_head(head: Head) -> bytes:
         "task": head.task,
         "classes": list(head.classes),
         "negatives": head.negatives,
-        "dim": head.dim,
+        "width": head.width,
+        "layers": [asdict(layer) for layer in head.layers],
         "extractor_digest": head.extractor_digest,
         "transform": head.transform,
         "unknown_threshold": head.unknown_threshold,
@@ -120,10 +124,20 @@ def _document(data: bytes) -> dict[str, Any]:
         ) from error
     if not isinstance(document, dict):
         raise HeadFileError("head file: expected a JSON object")
-    if document.get("format_version") != FORMAT_VERSION:
-        found = document.get("format_version")
-        raise HeadFileError(f"head file: expected format version {FORMAT_VERSION}, got {found!r}")
-    return document
+    found = document.get("format_version")
+    if isinstance(found, bool) or found not in (WITHOUT_LAYERS, FORMAT_VERSION):
+        raise HeadFileError(f"head file: expected format version {FORMAT_VERSION} or earlier, got {found!r}")
+    return _with_layers(document) if found == WITHOUT_LAYERS else document
+
+
+def _with_layers(document: dict[str, Any]) -> dict[str, Any]:
+    """A document of the version without layers as one of the version with them."""
+    if not isinstance(document.get("report"), dict):
+        raise HeadFileError("head file: missing or wrong entry (report)")
+    width = document.get("dim")
+    layers = [{"name": EMBEDDING, "start": 0, "stop": width}]
+    report = {**document["report"], "layers": [EMBEDDING], "layers_tried": []}
+    return {**document, "width": width, "layers": layers, "report": report}
 
 
 def _refuse(name: str) -> NoReturn:
@@ -138,14 +152,16 @@ def _head(document: dict[str, Any], arrays: dict[str, Array]) -> Head:
     negatives = document["negatives"]
     if not isinstance(negatives, bool):
         raise TypeError(f"negatives: expected bool, got {type(negatives).__name__}")
-    dim = _typed(document["dim"], "dim", int)
-    _check_arrays(arrays, len(classes) + negatives, len(classes) if task == SINGLE_LABEL else 0, dim)
+    layers = tuple(_layer(entry) for entry in _typed(document["layers"], "layers", list))
+    columns, centers = len(classes) + negatives, len(classes) if task == SINGLE_LABEL else 0
+    _check_arrays(arrays, columns, centers, total_dim(layers))
     parent = document["parent_version"]
     head = Head(
         task=task,
         classes=classes,
         negatives=negatives,
-        dim=dim,
+        width=_typed(document["width"], "width", int),
+        layers=layers,
         extractor_digest=_typed(document["extractor_digest"], "extractor_digest", str),
         transform=_typed(document["transform"], "transform", str),
         weights=arrays["weights"],
@@ -159,6 +175,24 @@ def _head(document: dict[str, Any], arrays: dict[str, Array]) -> Head:
     )
     _check_values(head)
     return head
+
+
+def _layer(entry: Any) -> Layer:
+    values = _typed(entry, "layers", dict)
+    name = _typed(values["name"], "layers", str)
+    return Layer(name, *(_typed(values[key], "layers", int) for key in ("start", "stop")))
+
+
+def _are_in_order(head: Head) -> bool:
+    """Whether the layers follow each other within the row, each with a name and columns of its own."""
+    ends = [0, *(end for layer in head.layers for end in (layer.start, layer.stop)), head.width]
+    names = {layer.name for layer in head.layers}
+    return (
+        bool(head.layers)
+        and len(names - {""}) == len(head.layers)
+        and all(one <= other for one, other in pairwise(ends))
+        and all(layer.dim > 0 for layer in head.layers)
+    )
 
 
 def _check_arrays(arrays: dict[str, Array], columns: int, classes: int, dim: int) -> None:
@@ -197,9 +231,9 @@ def _check_values(head: Head) -> None:
     checks = {
         "classes: expected at least two, ascending and non-empty": len(head.classes) >= 2
         and head.classes[0] != ""
-        and all(one < other for one, other in zip(head.classes, head.classes[1:], strict=False)),
+        and all(one < other for one, other in pairwise(head.classes)),
         "negatives: expected none in a multi-label head": head.task == SINGLE_LABEL or not head.negatives,
-        "dim: expected at least 1": head.dim >= 1,
+        "layers: expected different ones within the width, in order": _are_in_order(head),
         f"transform: expected one of {TRANSFORMS}, got {head.transform!r}": head.transform in TRANSFORMS,
         "slope: expected positive numbers": bool((head.calibration.slope > 0).all()),
         "unknown_threshold: expected 0 to 1": 0 <= head.unknown_threshold <= 1,
@@ -218,13 +252,14 @@ def _report(values: dict[str, Any]) -> Report:
     names = {field.name for field in fields(Report)}
     if set(values) != names:
         raise ValueError(f"report: expected {sorted(names)}, got {sorted(values)}")
-    lists = ("per_class", "tried", "learning", "warnings")
+    lists = ("per_class", "tried", "layers_tried", "learning", "warnings")
     for name in lists:
         for item in _typed(values[name], name, list):
             _typed(item, name, dict)
     for name in ("confusion", "timings_ms"):
         _typed(values[name], name, dict)
-    return Report(**{**values, **{name: tuple(values[name]) for name in lists}})
+    layers = tuple(_typed(name, "layers", str) for name in _typed(values["layers"], "layers", list))
+    return Report(**{**values, **{name: tuple(values[name]) for name in lists}, "layers": layers})
 
 
 def _typed(value: Any, name: str, *kinds: type) -> Any:

@@ -48,6 +48,7 @@ def inspect_head(head: Head) -> None:
     if not _is_bounded(head):
         raise HeadFileError("head file: expected numbers that cannot overflow in a prediction")
     _check_report(head.report, head.classes)
+    _require("layers", head.report.layers == tuple(layer.name for layer in head.layers))
 
 
 def _is_bounded(head: Head) -> bool:

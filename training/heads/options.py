@@ -2,14 +2,16 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from training.errors import SupportSetError
+from training.heads.layers import EMBEDDING
 from training.heads.transform import TRANSFORMS
 
 SINGLE_LABEL, MULTI_LABEL = "single_label", "multi_label"
 TASKS = (SINGLE_LABEL, MULTI_LABEL)
 MAX_SEED = 2**63 - 1
+AUTO: Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class FitOptions:
         Typicality in [0, 1] below which an input is `unknown`. None takes it from `unknown_rate`.
     seed
         Decides which examples are left out together. The same examples and seed give the same head.
+    layers
+        Names of the layers of an extractor's rows that the head uses, in any order; `"auto"` chooses them
+        from the examples.
 
     Raises
     ------
@@ -45,6 +50,7 @@ class FitOptions:
     unknown_rate: float = 0.05
     threshold: float | None = None
     seed: int = 0
+    layers: tuple[str, ...] | Literal["auto"] = (EMBEDDING,)
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -63,10 +69,12 @@ class FitOptions:
             check_threshold(self.threshold)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
             raise SupportSetError(f"seed: expected an integer of 0 to {MAX_SEED}, got {self.seed!r}")
+        if self.layers != AUTO:
+            object.__setattr__(self, "layers", _names(self.layers))
 
     def as_dict(self) -> dict[str, Any]:
         """The options as JSON-ready values."""
-        return asdict(self)
+        return {**asdict(self), "layers": AUTO if self.layers == AUTO else list(self.layers)}
 
 
 def check_threshold(threshold: float) -> float:
@@ -74,6 +82,15 @@ def check_threshold(threshold: float) -> float:
     if not 0 <= _number("threshold", threshold) <= 1:
         raise SupportSetError(f"threshold: expected 0 to 1, got {threshold!r}")
     return threshold
+
+
+def _names(layers: object) -> tuple[str, ...]:
+    if not isinstance(layers, tuple | list) or not layers or len(set(layers)) < len(layers):
+        raise SupportSetError(f"layers: expected {AUTO!r} or different names of layers, got {layers!r}")
+    for name in layers:
+        if not isinstance(name, str) or not name or name == AUTO:
+            raise SupportSetError(f"layers: expected names of layers, got {name!r}")
+    return tuple(layers)
 
 
 def _number(name: str, value: object) -> float:

@@ -4,7 +4,7 @@ Both are judged as `Report` judges a head, example by example, so that what is h
 Knows no file, no database and no HTTP.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from training.heads.calibration import calibrate
 from training.heads.figures import SURE, wilson_interval
+from training.heads.layer_choice import choose_layers
 from training.heads.options import FitOptions
 from training.heads.report import DEPENDENCE, HeldOut
 from training.heads.selection import select
@@ -48,17 +49,26 @@ class Paired:
         return asdict(self)
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows (n, width) float32 of one extractor, or its embeddings, and how a head is fitted to them.
+
+    `layer_dims` as in `fit_head`.
+    """
+
+    values: object
+    options: FitOptions
+    layer_dims: Mapping[str, int] | None = None
+
+
 def pair_extractors(
-    before: object,
-    after: object,
-    labels: Sequence[str] | Sequence[Collection[str]],
-    options: FitOptions,
+    before: Rows, after: Rows, labels: Sequence[str] | Sequence[Collection[str]]
 ) -> Paired | None:
-    """Fit on the embeddings of two extractors and compare the held-out answers; None if there are none.
+    """Fit on the rows of two extractors and compare the held-out answers; None if there are none.
 
     Parameters
     ----------
-    before, after : (n, d) float32 each, of the same inputs in the same order; d may differ
+    before, after : of the same inputs in the same order, with options of the same task
     labels : as in `fit_head`
 
     Raises
@@ -67,8 +77,8 @@ def pair_extractors(
         As `fit_head`.
     """
     with one_thread_for(len(labels)):
-        first, classes = _held_out_right(before, labels, options)
-        second, _ = _held_out_right(after, labels, options)
+        first, classes = _held_out_right(before, labels)
+        second, _ = _held_out_right(after, labels)
     both = ~(np.isnan(first) | np.isnan(second))
     if not both.any():
         return None
@@ -115,10 +125,12 @@ def _correlation(right: int, gained: int, lost: int, wrong: int) -> float:
 
 
 def _held_out_right(
-    embeddings: object, labels: Sequence[str] | Sequence[Collection[str]], options: FitOptions
+    rows: Rows, labels: Sequence[str] | Sequence[Collection[str]]
 ) -> tuple[npt.NDArray[np.float64], int]:
     """Whether each of the n examples was answered right while held out (1, 0; NaN if it never was), and K."""
-    support = gather(embeddings, labels, options.task, options.seed)
+    options = rows.options
+    gathered = gather(rows.values, labels, options.task, options.seed, rows.layer_dims)
+    support = choose_layers(gathered, options).support
     selected = select(support, options)
     fit = selected.fit
     held = HeldOut.of(support, selected, calibrate(support, fit.rows, fit.held_out, fit.margin))

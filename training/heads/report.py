@@ -43,8 +43,9 @@ class Report:
         multi-label head `matrix` has true and false positives, false and true negatives of each label
     calibration_error : expected calibration error of the calibrated held-out probabilities
     log_loss : their mean negative log probability of the true class, in nats
-    transform, regularisation : what was chosen
+    transform, regularisation, layers : what was chosen
     tried : `transform`, `regularisation` and held-out squared `error` of everything that was tried
+    layers_tried : `layers` and held-out `error` of all choices of layers, if there was one
     slope : of the calibration; 1 / temperature
     learning : `examples_per_class` (mean) and `accuracy` with half of the examples or less, and with all
     forecast : `examples_per_class` and `accuracy` that are to be expected with twice as many
@@ -67,6 +68,8 @@ class Report:
     transform: str
     regularisation: float
     tried: tuple[Mapping[str, Any], ...]
+    layers: tuple[str, ...]
+    layers_tried: tuple[Mapping[str, Any], ...]
     slope: float
     unknown_threshold: float
     learning: tuple[Mapping[str, float], ...]
@@ -163,6 +166,8 @@ def make_report(
             {"transform": transform, "regularisation": penalty, "error": error}
             for transform, penalty, error in selected.choice.tried
         ),
+        layers=tuple(layer.name for layer in support.layers),
+        layers_tried=(),
         slope=float(calibration.slope[0]),
         unknown_threshold=unknown_threshold,
         learning=learning,

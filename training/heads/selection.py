@@ -73,7 +73,7 @@ def select(support: SupportSet, options: FitOptions) -> Selected:
     transforms = TRANSFORMS if options.transform is None else (options.transform,)
     spans = {name: span_of(tried, name) for name in transforms}
     scores = {name: dual_scores(span.gram, tried, penalty) for name, span in spans.items()}
-    trials = _Trials(tried)
+    trials = Trials(tried)
     errors = {(name, penalty): trials.mean(trials.losses(found)) for name, found in scores.items()}
     transform = min(transforms, key=lambda name: errors[name, penalty])
     usual = penalty
@@ -107,7 +107,7 @@ def _climb(support: SupportSet, gram: Numbers) -> tuple[float, dict[float, float
     """
     rows = support.sample(MAX_CLIMBED)
     few, gram = support.subset(rows), gram[np.ix_(rows, rows)]
-    trials = _Trials(few)
+    trials = Trials(few)
     losses = {PENALTIES[USUAL]: trials.losses(dual_scores(gram, few, PENALTIES[USUAL]))}
     best = PENALTIES[USUAL]
     for path in (PENALTIES[USUAL - 1 :: -1], PENALTIES[USUAL + 1 :]):
@@ -122,25 +122,25 @@ def _climb(support: SupportSet, gram: Numbers) -> tuple[float, dict[float, float
     return best, {penalty: trials.mean(values) for penalty, values in losses.items()}
 
 
-class _Trials:
+class Trials:
     """Held-out losses on one (small) support set."""
 
-    def __init__(self, support: SupportSet) -> None:
+    def __init__(self, support: SupportSet, fewest_for_log_loss: int = FEWEST_FOR_PENALTY) -> None:
         self.support = support
         self.rows = np.flatnonzero(support.can_be_held_out)
         share = support.weights[self.rows]
         self.share = share / share.sum()
-        self.by_log_loss = support.is_single and len(support) >= FEWEST_FOR_PENALTY
+        self.by_log_loss = support.is_single and len(support) >= fewest_for_log_loss
 
     def mean(self, losses: Doubles) -> float:
         return float(self.share @ losses)
 
-    def is_lower(self, losses: Doubles, others: Doubles) -> bool:
-        """By more than the noise of the paired differences."""
+    def is_lower(self, losses: Doubles, others: Doubles, noise: float = NOISE) -> bool:
+        """By more than `noise` standard errors of the mean of the paired differences."""
         gains = others - losses
         mean = float(self.share @ gains)
         error = np.sqrt(float(self.share**2 @ (gains - mean) ** 2))
-        return bool(mean > NOISE * error)
+        return bool(mean > noise * error)
 
     def losses(self, scores: DualScores) -> Doubles:
         """Loss (h,) of each example that can be held out."""

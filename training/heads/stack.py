@@ -1,6 +1,7 @@
-"""Many heads of one extractor, scored on one embedding by one matrix product. Knows no store and no names.
+"""Many heads of one extractor, scored on one row by one matrix product. Knows no store and no names.
 
 What follows the product (calibration, typicality) runs on all heads of the same shape at once.
+Heads of other layers or another transform have a product of their own.
 """
 
 from collections.abc import Sequence
@@ -12,9 +13,12 @@ import numpy.typing as npt
 from training.errors import ExtractorMismatchError, InputError
 from training.heads.calibration import sigmoid
 from training.heads.head import SURELY_NONE, Head
+from training.heads.layers import Layer, layer_features
 from training.heads.support import Ints, check_embeddings
-from training.heads.transform import TRANSFORMS, Floats, transform_features
+from training.heads.transform import Floats
 from training.heads.typicality import SMALLEST_DISTANCE
+
+_Kind = tuple[str, tuple[Layer, ...]]  # of a feature: its transform and layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,39 +58,40 @@ class HeadStack:
 
     def __init__(self, heads: Sequence[Head]) -> None:
         for head in heads:
-            if (head.extractor_digest, head.dim) != (heads[0].extractor_digest, heads[0].dim):
+            if (head.extractor_digest, head.width) != (heads[0].extractor_digest, heads[0].width):
                 raise ExtractorMismatchError("the heads of a stack must be of one extractor")
-        self.dim = heads[0].dim
+        self.width = heads[0].width
         shapes: dict[tuple[object, ...], list[int]] = {}
         for index, head in enumerate(heads):
             shapes.setdefault(_shape(head), []).append(index)
         self._groups = [_Group(heads, np.array(members)) for members in shapes.values()]
-        # One matrix for each transform, and where in it each group is.
-        ordered = {name: [group for group in self._groups if group.transform == name] for name in TRANSFORMS}
+        # One matrix for each kind of feature, and where in it each group is.
+        kinds: dict[_Kind, list[_Group]] = {}
+        for group in self._groups:
+            kinds.setdefault(group.kind, []).append(group)
         self._matrices = {
-            name: (groups, np.concatenate([group.rows(heads) for group in groups]))
-            for name, groups in ordered.items()
-            if groups
+            kind: (groups, np.concatenate([group.rows(heads) for group in groups]))
+            for kind, groups in kinds.items()
         }
 
-    def predict(self, embedding: object) -> list[StackPrediction]:
+    def predict(self, row: object) -> list[StackPrediction]:
         """The answers of all heads, a group for each shape of head.
 
         Parameters
         ----------
-        embedding : (d,) or (1, d) float32
+        row : (width,) or (1, width) float32
 
         Raises
         ------
         InputError, ExtractorMismatchError
             As `Head.predict`.
         """
-        array = check_embeddings(np.atleast_2d(np.asarray(embedding)), InputError)
-        if array.shape != (1, self.dim):
-            raise ExtractorMismatchError(f"embedding: expected {self.dim} dimensions, got {array.shape}")
+        array = check_embeddings(np.atleast_2d(np.asarray(row)), InputError)
+        if array.shape != (1, self.width):
+            raise ExtractorMismatchError(f"embedding: expected {self.width} dimensions, got {array.shape}")
         answers = []
-        for transform, (groups, matrix) in self._matrices.items():
-            feature = transform_features(array, transform)[0]
+        for (transform, layers), (groups, matrix) in self._matrices.items():
+            feature = layer_features(array, layers, transform)[0]
             products = matrix @ feature
             length, start = np.vecdot(feature, feature), 0
             for group in groups:
@@ -98,7 +103,7 @@ class HeadStack:
 def _shape(head: Head) -> tuple[object, ...]:
     typicality = head.typicality
     sizes = (len(head.weights), len(typicality.directions), typicality.centers.shape, len(typicality.values))
-    return head.transform, head.calibration.softmax, head.negatives, *sizes
+    return head.transform, head.layers, head.calibration.softmax, head.negatives, *sizes
 
 
 class _Group:
@@ -107,7 +112,7 @@ class _Group:
     def __init__(self, heads: Sequence[Head], members: Ints) -> None:
         chosen = [heads[index] for index in members]
         first = chosen[0]
-        self.members, self.transform = members, first.transform
+        self.members, self.kind = members, (first.transform, first.layers)
         self.negatives, self.softmax = first.negatives, first.calibration.softmax
         self.columns, self.size = len(first.weights), len(members) * len(first.rows)
         self.slope = _stack(head.calibration.slope for head in chosen)

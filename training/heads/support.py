@@ -5,8 +5,8 @@ examples nor the names of the labels can change a fit. Equal examples become one
 a copy of a held-out example is never trained on.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from training.errors import NoExamplesError, SupportSetError, TooFewClassesError
+from training.heads.layers import EMBEDDING, Layer, layer_features, layers_of, total_dim
 from training.heads.options import SINGLE_LABEL
-from training.heads.transform import Floats, transform_features
+from training.heads.transform import Floats
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -28,12 +29,13 @@ DIGEST_VALUES = 64  # of a row: enough to tell real embeddings apart
 
 @dataclass(frozen=True, eq=False)
 class SupportSet:
-    """Distinct labelled embeddings in canonical order. K counts the classes and the negatives.
+    """Distinct labelled rows in canonical order. K counts the classes and the negatives.
 
     Attributes
     ----------
     task : single_label or multi_label
-    embeddings : (N, d) float32, as the caller gave them
+    embeddings : (N, width) float32, as the caller gave them
+    layers : those of its columns that features are made of, d in all
     origin : (n,) int64, row of `embeddings` of each distinct example; with one label each, ordered by class
     multiplicity : (n,) int64, how often each was given
     place : (N,) int64, the distinct example that each of the caller's rows became
@@ -45,6 +47,7 @@ class SupportSet:
 
     task: str
     embeddings: Floats
+    layers: tuple[Layer, ...]
     origin: Ints
     multiplicity: Ints
     place: Ints
@@ -59,7 +62,16 @@ class SupportSet:
     @property
     def dimensions(self) -> int:
         """d."""
+        return total_dim(self.layers)
+
+    @property
+    def width(self) -> int:
+        """The number of columns of a whole row."""
         return int(self.embeddings.shape[1])
+
+    def on(self, layers: tuple[Layer, ...]) -> "SupportSet":
+        """The same examples with features of other layers of their rows."""
+        return self if layers == self.layers else replace(self, layers=layers)
 
     @property
     def columns(self) -> int:
@@ -112,7 +124,11 @@ class SupportSet:
 
     def features(self, transform: str, rows: Ints | slice = slice(None)) -> Floats:
         """Features of some rows."""
-        return transform_features(self.embeddings[self.origin[rows]], transform, overwrite=True)
+        used = slice(self.layers[0].start, self.layers[-1].stop)
+        layers = [
+            Layer(layer.name, layer.start - used.start, layer.stop - used.start) for layer in self.layers
+        ]
+        return layer_features(self.embeddings[:, used][self.origin[rows]], layers, transform, overwrite=True)
 
     def sums(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         """values @ indicator, for values (m, n): sums over the examples of each column, (m, K)."""
@@ -168,6 +184,7 @@ class SupportSet:
         return SupportSet(
             task=self.task,
             embeddings=self.embeddings,
+            layers=self.layers,
             origin=self.origin[rows],
             multiplicity=self.multiplicity[rows],
             place=np.arange(len(rows)),
@@ -211,13 +228,18 @@ def check_embeddings(embeddings: object, error: type[Exception] = SupportSetErro
 
 
 def gather(
-    embeddings: object, labels: Sequence[str] | Sequence[Collection[str]], task: str, seed: int
+    embeddings: object,
+    labels: Sequence[str] | Sequence[Collection[str]],
+    task: str,
+    seed: int,
+    layer_dims: Mapping[str, int] | None = None,
 ) -> SupportSet:
-    """Check and order a support set.
+    """Check and order a support set; its features are of all layers.
 
     Parameters
     ----------
-    embeddings : (N, d) float32, finite
+    embeddings : (N, width) float32, finite
+    layer_dims : length of each layer of a row, in order; None for rows that are an embedding and nothing else
     labels : a label for each row (single_label), or a collection of labels for each row (multi_label)
 
     Raises
@@ -234,6 +256,11 @@ def gather(
         raise SupportSetError(
             f"expected one label for each embedding, got {len(array)} embeddings and {len(sets)} labels"
         )
+    layers = layers_of({EMBEDDING: array.shape[1]} if layer_dims is None else layer_dims)
+    if total_dim(layers) != array.shape[1]:
+        raise SupportSetError(
+            f"embeddings: expected rows of {total_dim(layers)} columns, got {array.shape[1]}"
+        )
     classes = sorted({label for names in sets for label in names} - {NEGATIVE_LABEL})
     negatives = single and any(NEGATIVE_LABEL in names for names in sets)
     if len(classes) < 2:
@@ -243,13 +270,12 @@ def gather(
     columns = [*classes, NEGATIVE_LABEL] if negatives else classes
     number = {name: index for index, name in enumerate(columns)}
     if single:
-        return _one_label_each(
-            array, halves, np.array([number[name] for (name,) in sets]), columns, negatives
-        )
+        codes = np.array([number[name] for (name,) in sets])
+        return _one_label_each(array, layers, halves, codes, columns, negatives)
     indicator = np.zeros((len(sets), len(columns)), dtype=bool)
     for row, names in enumerate(sets):
         indicator[row, [number[name] for name in names if name != NEGATIVE_LABEL]] = True
-    return _any_labels(array, halves, indicator, columns)
+    return _any_labels(array, layers, halves, indicator, columns)
 
 
 def _digests(array: Floats, key: bytes) -> npt.NDArray[np.uint64]:
@@ -306,7 +332,12 @@ def _distinct(order: Ints, *keys: npt.NDArray[Any]) -> tuple[Ints, Ints]:
 
 
 def _one_label_each(
-    array: Floats, halves: npt.NDArray[np.uint64], codes: Ints, columns: Sequence[str], negatives: bool
+    array: Floats,
+    layers: tuple[Layer, ...],
+    halves: npt.NDArray[np.uint64],
+    codes: Ints,
+    columns: Sequence[str],
+    negatives: bool,
 ) -> SupportSet:
     by_class = np.lexsort((halves[:, 1], halves[:, 0], codes))
     starts = np.searchsorted(codes[by_class], np.arange(len(columns) + 1))
@@ -324,6 +355,7 @@ def _one_label_each(
     return SupportSet(
         task="single_label",
         embeddings=array,
+        layers=layers,
         origin=order[first],
         multiplicity=np.diff(first, append=len(order)),
         place=place,
@@ -336,6 +368,7 @@ def _one_label_each(
 
 def _any_labels(
     array: Floats,
+    layers: tuple[Layer, ...],
     halves: npt.NDArray[np.uint64],
     indicator: npt.NDArray[np.bool_],
     columns: Sequence[str],
@@ -352,6 +385,7 @@ def _any_labels(
     return SupportSet(
         task="multi_label",
         embeddings=array,
+        layers=layers,
         origin=order[first],
         multiplicity=np.diff(first, append=len(order)),
         place=place,

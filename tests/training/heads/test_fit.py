@@ -115,6 +115,7 @@ def test_options_are_used():
         "unknown_rate": 0.05,
         "threshold": None,
         "seed": 3,
+        "layers": ["embedding"],
     }
 
 

@@ -42,7 +42,7 @@ def test_a_round_trip_keeps_every_bit(shots, transform):
 
 def test_the_metadata_is_readable_json():
     document = _document()
-    assert document["format_version"] == 1
+    assert document["format_version"] == 2
     assert document["classes"] == list(HEAD.classes)
     assert document["parent_version"] == 2
     assert document["report"] == json.loads(json.dumps(HEAD.report.as_dict()))
@@ -131,7 +131,8 @@ def test_every_array_is_needed_with_its_shape_type_and_finite_values(name):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format_version": 2},
+        {"format_version": 3},
+        {"format_version": True},
         {"format_version": None},
         {"classes": ["a", "b"]},
         {"classes": ["b", "a", "c"]},
@@ -139,9 +140,19 @@ def test_every_array_is_needed_with_its_shape_type_and_finite_values(name):
         {"classes": ["", "b", "c"]},
         {"classes": "abc"},
         {"classes": [1, 2, 3]},
-        {"dim": 21},
-        {"dim": "20"},
-        {"dim": True},
+        {"width": 19},
+        {"width": "20"},
+        {"width": True},
+        {"layers": []},
+        {"layers": ["embedding"]},
+        {"layers": [{"name": "embedding", "start": 0}]},
+        {"layers": [{"name": "embedding", "start": 0, "stop": 21}]},
+        {"layers": [{"name": "embedding", "start": 1, "stop": 21}]},
+        {"layers": [{"name": "", "start": 0, "stop": 20}]},
+        {"layers": [{"name": "embedding", "start": 0, "stop": True}]},
+        {"layers": [{"name": "a", "start": 0, "stop": 10}, {"name": "a", "start": 10, "stop": 20}]},
+        {"layers": [{"name": "a", "start": 10, "stop": 20}, {"name": "b", "start": 0, "stop": 10}]},
+        {"layers": [{"name": "a", "start": 0, "stop": 0}, {"name": "b", "start": 0, "stop": 20}]},
         {"transform": "l3"},
         {"task": "ranking"},
         {"task": "multi_label"},

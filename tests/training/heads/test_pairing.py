@@ -5,7 +5,7 @@ import pytest
 
 from tests.training.heads.clouds import clouds
 from training.heads import FitOptions, fit_head
-from training.heads.pairing import pair_extractors, paired_difference
+from training.heads.pairing import Rows, pair_extractors, paired_difference
 
 
 def answers(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,17 +46,17 @@ def test_both_are_judged_as_their_reports_judge_them(task: str) -> None:
     if task == "multi_label":
         names = [() if label == "__none__" else (label,) for label in names]
     options = FitOptions(task=task)
-    paired = pair_extractors(noisy, clear, names, options)
+    paired = pair_extractors(Rows(noisy, options), Rows(clear, options), names)
     reports = [fit_head(rows, names, extractor_digest="x", options=options).report for rows in (noisy, clear)]
     assert paired is not None
     assert paired.held_out == reports[0].held_out
     assert [paired.before, paired.after] == pytest.approx([report.accuracy for report in reports])
     assert paired.is_better
-    same = pair_extractors(clear, clear, names, options)
+    same = pair_extractors(Rows(clear, options), Rows(clear, options), names)
     assert same is not None
     assert (same.difference, same.is_better) == (0, False)
 
 
 def test_what_cannot_be_held_out_is_not_compared() -> None:
     rows, labels = clouds(3, 1)
-    assert pair_extractors(rows, rows, labels, FitOptions()) is None
+    assert pair_extractors(Rows(rows, FitOptions()), Rows(rows, FitOptions()), labels) is None
