@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import fsspec
+from fsspec.asyn import sync
 
 from service.store.errors import BlobNotFoundError, BlobUrlError, StoreUnavailableError
 
@@ -23,14 +24,17 @@ PARTIAL = "partial/"  # blobs of a folder that are being written, or that a cras
 CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 KEYS_PER_DELETE = 1000  # as many as S3 takes in one call
 
-# An object store that cannot be reached is a fast error, not minutes of trying again.
+# An object store that does not answer is an error within a minute, not many of trying again.
+S3_ROUNDS = 1  # of the attempts below; s3fs makes five
+PATIENCE_S = 30.0  # for a write, and a second more for each of the bytes below
+SLOWEST_BYTES_PER_S = 1024 * 1024
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
         "use_listings_cache": False,
         "config_kwargs": {
             "connect_timeout": 5,
-            "read_timeout": 30,
-            "retries": {"mode": "standard", "max_attempts": 2},
+            "read_timeout": 15,
+            "retries": {"mode": "standard", "total_max_attempts": 3},
         },
     }
 }
@@ -96,6 +100,8 @@ class BlobStore:
             raise BlobUrlError(f"{shown} is no place for blobs: {error}") from error
         except OSError as error:
             raise StoreUnavailableError(f"the blobs at {shown} cannot be used now: {error}") from error
+        if protocol == "s3":
+            files.retries = S3_ROUNDS
         return cls(_Remote(files, root.rstrip("/")), url)
 
     def put(self, key: str, data: bytes) -> None:
@@ -231,7 +237,13 @@ class _Remote:
         self._root = root
 
     def put(self, key: str, data: bytes) -> None:
-        self._files.pipe_file(f"{self._root}/{key}", data)
+        path = f"{self._root}/{key}"
+        if not self._files.async_impl:
+            self._files.pipe_file(path, data)
+            return
+        # Nothing else ends a write to a server that took the connection and never asks for the bytes.
+        patience_s = PATIENCE_S + len(data) / SLOWEST_BYTES_PER_S
+        sync(self._files.loop, self._files._pipe_file, path, data, timeout=patience_s)
 
     def get(self, key: str) -> bytes:
         return bytes(self._files.cat_file(f"{self._root}/{key}"))

@@ -6,6 +6,8 @@ import os
 import resource
 import shutil
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -126,6 +128,18 @@ def test_a_password_in_the_url_is_never_shown() -> None:
     with pytest.raises(StoreUnavailableError) as error:
         BlobStore.open(f"ftp://user:secret@127.0.0.1:{free_port()}/blobs")
     assert "secret" not in str(error.value)
+
+
+def test_a_server_that_never_answers_a_write_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.store.blobs.PATIENCE_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint}.items():
+            monkeypatch.setenv(name, value)
+        start_s = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match="cannot be used now"):
+            BlobStore.open("s3://silent").put("inputs/ab/one", b"1")
+        assert time.monotonic() - start_s < 10
 
 
 def test_a_bucket_that_is_not_there_cannot_be_written_to(s3_url: str) -> None:
