@@ -58,6 +58,7 @@ class MovedAnswer(BaseModel):
     switched: Annotated[bool, Field(description="Whether it is published and the head on that extractor.")]
     task: Task
     classes: list[str]
+    layers: Annotated[list[str], Field(description="Layers of that extractor that the new version uses.")]
     extractor: Annotated[ExtractorRef, Field(description="The extractor of the new version.")]
     previous: PreviousVersion
     inputs: InputCounts

@@ -53,6 +53,7 @@ def render(moved: Moved) -> dict[str, Any]:
         "task": moved.after.task,
         "classes": list(moved.trained.classes),
         "extractor": {"name": name, "digest": digest},
+        "layers": list(moved.trained.report.layers),
         "previous": {
             "version": before.published_version,
             "extractor": {"name": before.extractor_name, "digest": before.extractor_digest},

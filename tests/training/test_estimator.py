@@ -124,3 +124,20 @@ def test_bad_parameters_are_named_when_it_is_fitted(problem, parameters):
 def test_random_state_takes_what_scikit_learn_takes(problem):
     for state in (None, 3, np.int64(3), np.random.RandomState(3)):
         assert HeadClassifier(random_state=state).fit(*problem).score(*problem) > 0.9
+
+
+def test_layers_of_rows(tmp_path):
+    rows, labels = clouds(3, 12)
+    dims = {"embedding": 30, "stage2": 6, "stage3": 12}
+    chosen = clone(HeadClassifier(layers="auto", layer_dims=dims)).fit(rows, labels)
+    assert chosen.report_.layers_tried
+    fitted = HeadClassifier(layers=["stage3", "embedding"], layer_dims=dims).fit(rows, labels)
+    assert fitted.report_.layers == ("embedding", "stage3")
+    assert fitted.n_features_in_ == 48
+    fitted.save_head(tmp_path / "a.head", extractor_digest="digest")
+    loaded = HeadClassifier.from_head_file(tmp_path / "a.head")
+    assert loaded.n_features_in_ == 42
+    alone = np.concatenate((rows[:, :30], rows[:, 36:]), axis=1)
+    np.testing.assert_array_equal(loaded.predict_proba(alone), fitted.predict_proba(rows))
+    with pytest.raises(ValueError, match="got 'stage9'"):
+        HeadClassifier(layers=("stage9",), layer_dims=dims).fit(rows, labels)

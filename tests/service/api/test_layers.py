@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from fastapi.testclient import TestClient
+from httpx import Response
 
 from service.api import create_app
 from service.config import Settings
@@ -156,3 +157,19 @@ def test_a_file_with_layers_of_another_kind_is_refused(tapped: TestClient, tappe
         head = fit_head(points, labels, extractor_digest=digest, options=options, layer_dims=dims)
         error = check(tapped.post("/v1/heads/x/versions", content=save_head(head)), 422, "invalid_head_file")
         assert "layers: expected some of" in error["message"]
+
+
+def test_a_head_moves_to_layers_of_the_other_extractor(tapped: TestClient) -> None:
+    put(tapped, "shades", "layers=stage3")
+
+    def move(**body: str) -> Response:
+        return tapped.post("/v1/heads/shades/move", json=body)
+
+    check(move(extractor="tiny", layers="stage3"), 422, "unknown_layer")
+    check(move(extractor="tiny", layers="auto"), 422, "unknown_layer")
+    assert tapped.get("/v1/heads/shades").json()["extractor"]["name"] == "tapped"
+    moved = move(extractor="tiny", switch="always").json()
+    assert (moved["layers"], moved["comparison"]["paired"]["held_out"]) == (["embedding"], 16)
+    back = move(extractor="tapped", switch="always", layers="embedding,stage2").json()
+    assert back["layers"] == tapped.get("/v1/heads/shades").json()["layers"] == ["embedding", "stage2"]
+    assert tapped.get("/v1/heads/shades/versions/1").json()["layers"] == ["stage3"]
