@@ -38,6 +38,8 @@ class ExtractorFiles:
     golden: str = "golden.npz"
     classifier: str = "classifier.npz"
     source: str = "source.npz"
+    weights: str = "weights.safetensors"
+    tuned: str = "tuned.json"
 
 
 FILES = ExtractorFiles()

@@ -26,6 +26,7 @@ def fit_head(
     extractor_digest: str,
     options: FitOptions = DEFAULT_OPTIONS,
     layer_dims: Mapping[str, int] | None = None,
+    unseen: Sequence[bool] | None = None,
     parent_version: int | None = None,
 ) -> Head:
     """Fit, choose, calibrate and evaluate a head.
@@ -41,6 +42,9 @@ def fit_head(
     extractor_digest : digest of the extractor that made the embeddings
     options : how to fit
     layer_dims : length of each layer of a row, in order; None for embeddings
+    unseen : for an extractor that was trained on some of the inputs: whether it was not on each. All are
+        examples; only the unseen ones are held out in turn, and so choose, calibrate and report. None: all
+        are unseen
     parent_version : the version of the head that this one replaces
 
     Raises
@@ -54,19 +58,19 @@ def fit_head(
     """
     keep_freed_memory()
     with one_thread_for(len(labels)):
-        return _fit(embeddings, labels, extractor_digest, options, layer_dims, parent_version)
+        clock = _Clock()
+        support = gather(embeddings, labels, options.task, options.seed, layer_dims, unseen)
+        return _fit(support, extractor_digest, options, parent_version, clock)
 
 
 def _fit(
-    embeddings: object,
-    labels: Sequence[str] | Sequence[Collection[str]],
+    support: SupportSet,
     extractor_digest: str,
     options: FitOptions,
-    layer_dims: Mapping[str, int] | None,
     parent_version: int | None,
+    clock: "_Clock",
 ) -> Head:
-    clock = _Clock()
-    chosen = choose_layers(gather(embeddings, labels, options.task, options.seed, layer_dims), options)
+    chosen = choose_layers(support, options)
     support = chosen.support
     clock.lap("prepare")
     selected = select(support, options)

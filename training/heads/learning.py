@@ -47,6 +47,8 @@ def ask_part(support: SupportSet, selected: Selected) -> Part | None:
     if not support.is_single or support.distinct_counts.min() < 2**doublings:
         return None
     part = _every(support, 2**doublings)
+    if not len(_unknown(support, part)):
+        return None
     shift = 0.0 if selected.fit.shift is None else selected.fit.shift
     if selected.span is None or selected.solution is None:
         rows, scores = _primal_part(support, selected, part)
@@ -78,18 +80,23 @@ def _every(support: SupportSet, step: int) -> npt.NDArray[np.bool_]:
     return np.asarray((np.arange(len(support)) - support.starts[support.targets]) % step == 0)
 
 
+def _unknown(support: SupportSet, part: npt.NDArray[np.bool_]) -> Ints:
+    """Rows to ask a fit to `part` about."""
+    rows = np.flatnonzero(~part if support.unseen is None else ~part & support.unseen)
+    return rows[evenly(len(rows), MAX_ASKED)]
+
+
 def _dual_part(
     gram: Numbers, solution: Solution, support: SupportSet, penalty: float, part: npt.NDArray[np.bool_]
 ) -> tuple[Ints, Doubles]:
-    known, asked = np.flatnonzero(part), np.flatnonzero(~part)
-    some = evenly(len(asked), MAX_ASKED)
+    known, left_out = np.flatnonzero(part), np.flatnonzero(~part)
+    asked = _unknown(support, part)
     totals = np.bincount(support.targets[known], support.weights[known], support.columns)
     weights = support.weights[known] * (totals.mean() / totals)[support.targets[known]]
     if np.allclose(weights, support.weights[known]):
-        residuals = solution.residuals(asked[None, :])[0][some]
-        return asked[some], support.indicator[asked[some]] - residuals.astype(np.float64)
+        residuals = solution.residuals(left_out[None, :])[0][np.searchsorted(left_out, asked)]
+        return asked, support.indicator[asked] - residuals.astype(np.float64)
     # The classes keep different shares of their examples.
-    asked = asked[some]
     system = gram[np.ix_(known, known)]
     system.flat[:: len(known) + 1] += (penalty / weights).astype(gram.dtype)
     right = np.ones((len(known), support.columns + 1), dtype=gram.dtype)
@@ -105,7 +112,6 @@ def _primal_part(
 ) -> tuple[Ints, Doubles]:
     choice = selected.choice
     fit = solve_primal(moments_of(support, choice.transform, np.flatnonzero(part)), choice.penalty)
-    rows = np.flatnonzero(~part)
-    rows = rows[evenly(len(rows), MAX_ASKED)]
+    rows = _unknown(support, part)
     features = support.features(choice.transform, rows)
     return rows, (features @ fit.weights.T).astype(np.float64) + fit.bias

@@ -43,6 +43,7 @@ class SupportSet:
     negatives : whether column K - 1 stands for "none of these"
     indicator : (n, K) bool; row i has its labels
     shared_inputs : inputs that appear under more than one label of a single-label set
+    unseen : (n,) bool, whether the extractor was not trained on it; None if it was on none of them
     """
 
     task: str
@@ -55,6 +56,7 @@ class SupportSet:
     negatives: bool
     indicator: npt.NDArray[np.bool_]
     shared_inputs: int
+    unseen: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.origin)
@@ -117,10 +119,15 @@ class SupportSet:
 
     @cached_property
     def can_be_held_out(self) -> npt.NDArray[np.bool_]:
-        """Whether something remains of an example's class without it: (n,)."""
+        """Whether something remains of an example's class without it: (n,).
+
+        Never an example that the extractor was trained on: what it says of that flatters it.
+        """
         if not self.is_single:
-            return np.full(len(self), len(self) > 1)
-        return np.asarray(self.distinct_counts[self.targets] > 1)
+            found = np.full(len(self), len(self) > 1)
+        else:
+            found = np.asarray(self.distinct_counts[self.targets] > 1)
+        return found if self.unseen is None else found & self.unseen
 
     def features(self, transform: str, rows: Ints | slice = slice(None)) -> Floats:
         """Features of some rows."""
@@ -160,19 +167,27 @@ class SupportSet:
         if len(self) <= most:
             return np.arange(len(self))
         if not self.is_single:
-            return evenly(len(self), most)
+            rows = self._first_unseen(np.arange(len(self)))[:most] if self.unseen is not None else None
+            return evenly(len(self), most) if rows is None else np.sort(rows)
         quota = max(2, most // self.columns)
         chosen = [
-            np.arange(start, start + min(count, quota))
+            np.sort(self._first_unseen(np.arange(start, start + count))[:quota])
             for start, count in zip(self.starts.tolist(), self.distinct_counts.tolist(), strict=True)
         ]
         return np.concatenate(chosen[: max(2, most // quota)])
+
+    def _first_unseen(self, rows: Ints) -> Ints:
+        """The same rows, those that can be asked about first."""
+        return rows if self.unseen is None else rows[np.argsort(~self.unseen[rows], kind="stable")]
 
     def spread(self, most: int) -> Ints:
         """At most about `most` rows in the proportions of all, ascending, and two of every class."""
         if len(self) <= most:
             return np.arange(len(self))
         rows = evenly(len(self), most)
+        if self.unseen is not None and self.unseen.any():
+            unseen = np.flatnonzero(self.unseen)
+            rows = unseen[evenly(len(unseen), most)]
         if not self.is_single:
             return rows
         ends = self.starts + np.minimum(self.distinct_counts, 2) - 1
@@ -192,6 +207,7 @@ class SupportSet:
             negatives=False,
             indicator=self.indicator[rows][:, columns],
             shared_inputs=0,
+            unseen=None if self.unseen is None else self.unseen[rows],
         )
 
     @cached_property
@@ -233,6 +249,7 @@ def gather(
     task: str,
     seed: int,
     layer_dims: Mapping[str, int] | None = None,
+    unseen: Sequence[bool] | None = None,
 ) -> SupportSet:
     """Check and order a support set; its features are of all layers.
 
@@ -241,6 +258,7 @@ def gather(
     embeddings : (N, width) float32, finite
     layer_dims : length of each layer of a row, in order; None for rows that are an embedding and nothing else
     labels : a label for each row (single_label), or a collection of labels for each row (multi_label)
+    unseen : whether the extractor was not trained on each row; None if it was on none of them
 
     Raises
     ------
@@ -271,11 +289,22 @@ def gather(
     number = {name: index for index, name in enumerate(columns)}
     if single:
         codes = np.array([number[name] for (name,) in sets])
-        return _one_label_each(array, layers, halves, codes, columns, negatives)
+        return _with_unseen(_one_label_each(array, layers, halves, codes, columns, negatives), unseen)
     indicator = np.zeros((len(sets), len(columns)), dtype=bool)
     for row, names in enumerate(sets):
         indicator[row, [number[name] for name in names if name != NEGATIVE_LABEL]] = True
-    return _any_labels(array, layers, halves, indicator, columns)
+    return _with_unseen(_any_labels(array, layers, halves, indicator, columns), unseen)
+
+
+def _with_unseen(support: SupportSet, unseen: Sequence[bool] | None) -> SupportSet:
+    """The support set with what the extractor was not trained on; a copy of what it was counts as that."""
+    if unseen is None:
+        return support
+    if len(unseen) != len(support.place):
+        raise SupportSetError(f"unseen: expected {len(support.place)} values, got {len(unseen)}")
+    found = np.ones(len(support), dtype=bool)
+    found[support.place[~np.asarray(unseen, dtype=bool)]] = False
+    return replace(support, unseen=found)
 
 
 def _digests(array: Floats, key: bytes) -> npt.NDArray[np.uint64]:
