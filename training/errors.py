@@ -14,6 +14,8 @@
     ├── ManifestError              an extractor folder that is incomplete or altered
     ├── WeightsError               weights that are missing or not the expected ones
     ├── ExportError                an export that does not reproduce the network
+    ├── FinetuneError              a network that cannot be trained further as was asked
+    │   └── FinetuneStoppedError   somebody asked for it to stop; what is done so far is kept
     └── DeviceError                a device that was asked for and is not there
 
 Each class has a `code`: the stable, machine-readable name that REST clients see.
@@ -82,6 +84,14 @@ class WeightsError(HeadstartError):
 
 class ExportError(HeadstartError):
     code = "export_failed"
+
+
+class FinetuneError(HeadstartError):
+    code = "finetune_failed"
+
+
+class FinetuneStoppedError(FinetuneError):
+    code = "finetune_stopped"
 
 
 class DeviceError(HeadstartError):

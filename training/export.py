@@ -21,6 +21,7 @@ from training.manifest import FILES, FORMAT_VERSION, Input, Manifest, Output, Pr
 from training.preprocess import decode_image, preprocess_steps
 
 if TYPE_CHECKING:
+    from training.backbones.backbone import Backbone
     from training.graph import PixelsToRow
 
 # Raised whenever the same weights would give another graph; folders of an older version are exported again.
@@ -138,31 +139,50 @@ def _write(
     tell("load weights", 0.0)
     from training.backbones.load import load_backbone
 
-    backbone = load_backbone(entry.name, choice)  # says what to install if torch is missing
-    from training.graph import OPSET, PixelsToRow, export_graph
-
-    spec = replace(backbone.preprocess, steps=preprocess_steps(backbone.preprocess))
-    graph_input, output = Input(spec.crop_height, spec.crop_width), Output(backbone.dim)
-    module = PixelsToRow(backbone, taps=taps)
-    tell("trace the network", 0.2)
-    (partial / FILES.model).write_bytes(export_graph(module, graph_input, output))
-    tell("compare with torch", 0.6)
-    golden_inputs = synthetic_inputs()
-    encoded = [path.read_bytes() for path in parity_images] or golden_inputs
-    pixels = np.stack([decode_image(data, spec) for data in encoded])
-    check_parity(partial / FILES.model, module, pixels)
-    tell("golden vectors", 0.8)
-    names = [FILES.model, FILES.golden, FILES.classifier]
-    backbone.classifier.save(partial)
-    source = backbone.source_statistics() if taps else None
+    backbone = load_backbone(entry.name, choice)
+    encoded = [path.read_bytes() for path in parity_images]
+    if not taps:
+        backbone = replace(backbone, taps=())
+    source = backbone.source_statistics()
     if source is not None:
         source.save(partial)
-        names.append(FILES.source)
-    _golden(golden_inputs, module, spec).save(partial)
+    backbone.classifier.save(partial)
+    return write_extractor(backbone, partial, parity_inputs=encoded, tell=tell)
+
+
+def write_extractor(
+    backbone: "Backbone", folder: Path, *, parity_inputs: Sequence[bytes], tell: Progress
+) -> Manifest:
+    """Write graph, golden vectors and manifest beside the files that are in `folder` already.
+
+    Parameters
+    ----------
+    folder : exists; what is in it becomes part of the extractor, `classifier.npz` at least
+    parity_inputs : encoded images on which torch and onnxruntime must agree; without any, the synthetic ones
+
+    Raises
+    ------
+    ExportError
+        The graph does not reproduce the network.
+    """
+    from training.graph import OPSET, PixelsToRow, export_graph
+
+    names = sorted(path.name for path in folder.iterdir())
+    spec = replace(backbone.preprocess, steps=preprocess_steps(backbone.preprocess))
+    graph_input, output = Input(spec.crop_height, spec.crop_width), Output(backbone.dim)
+    module = PixelsToRow(backbone)
+    tell("trace the network", 0.2)
+    (folder / FILES.model).write_bytes(export_graph(module, graph_input, output))
+    tell("compare with torch", 0.6)
+    golden_inputs = synthetic_inputs()
+    pixels = np.stack([decode_image(data, spec) for data in parity_inputs or golden_inputs])
+    check_parity(folder / FILES.model, module, pixels)
+    tell("golden vectors", 0.8)
+    _golden(golden_inputs, module, spec).save(folder)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         export_version=EXPORT_VERSION,
-        name=entry.name,
+        name=backbone.name,
         modality="image",
         architecture=backbone.architecture,
         weights=backbone.weights,
@@ -171,9 +191,9 @@ def _write(
         output=output,
         taps=tuple(point.tap for point in module.points),
         opset=OPSET,
-        files={n: sha256_of(partial / n) for n in names},
+        files={n: sha256_of(folder / n) for n in (FILES.model, FILES.golden, *names)},
     )
-    manifest.save(partial)
+    manifest.save(folder)
     return manifest
 
 

@@ -25,20 +25,15 @@ _TRACED_BATCH = 2
 
 
 class PixelsToRow(torch.nn.Module):
-    """uint8 NHWC pixels -> embedding, and taps if there are any: cast, transpose, normalise, backbone.
-
-    Parameters
-    ----------
-    taps : whether to give the backbone's taps, too
-    """
+    """uint8 NHWC pixels -> embedding, and taps if there are any: cast, transpose, normalise, backbone."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, backbone: Backbone, *, taps: bool = True) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         spec = backbone.preprocess
-        self.points = backbone.taps if taps else ()
+        self.points = backbone.taps
         self.layer_dims = {EMBEDDING: backbone.dim, **{point.name: point.dim for point in self.points}}
         self.backbone = Tapped(backbone.module, self.points) if self.points else backbone.module
         self.register_buffer("mean", torch.tensor(spec.mean).reshape(1, 3, 1, 1))

@@ -39,7 +39,8 @@ def test_only_unseen_examples_are_held_out(size: int) -> None:
     asked = np.flatnonzero(flags)[-3000:]
     actual = np.mean(np.array(head.predict(fresh[asked]).labels) == np.array(truth)[asked])
     assert honest.accuracy == pytest.approx(actual, abs=0.12)
-    assert flattered.accuracy is not None and honest.accuracy is not None
+    assert flattered.accuracy is not None
+    assert honest.accuracy is not None
     if size == UNSEEN:
         assert flattered.accuracy > honest.accuracy + 0.15
 

@@ -1,0 +1,106 @@
+"""Training goes on where it was stopped, keeps the best epoch, and the cache changes nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.finetune.small import small_trainer
+from training.errors import FinetuneError, FinetuneStoppedError
+from training.finetune.loop import CHECKPOINT, Trainer, embeddings_of
+
+ROWS = np.arange(60)
+
+
+def never() -> bool:
+    return False
+
+
+def run(trainer: Trainer) -> np.ndarray:
+    trainer.run(lambda epoch, figures: None, never)
+    return embeddings_of(trainer, ROWS)
+
+
+def test_the_loss_falls_and_the_layers_change(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, epochs=12, learning_rate=1e-2, augment=False)
+    before = embeddings_of(trainer, ROWS)
+    after = run(trainer)
+    assert trainer.history[-1]["loss"] < trainer.history[0]["loss"]
+    assert np.abs(after - before).max() > 1e-2
+
+
+@pytest.mark.parametrize("strategy", ["last-blocks", "full", "conservative", "scratch"])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, strategy: str) -> None:
+    expected = run(small_trainer(tmp_path / "through", strategy=strategy))
+    asked = iter([False, False, True])
+    first = small_trainer(tmp_path / "stopped", strategy=strategy)
+    with pytest.raises(FinetuneStoppedError, match="after epoch 2 of 4"):
+        first.run(lambda epoch, figures: None, lambda: next(asked))
+    second = small_trainer(tmp_path / "stopped", strategy=strategy)
+    told: list[int] = []
+    second.run(lambda epoch, figures: told.append(epoch), never)
+    assert told == [3, 4]
+    assert [item["epoch"] for item in second.history] == [1, 2, 3, 4]
+    np.testing.assert_allclose(embeddings_of(second, ROWS), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("keep", ["stage1", "stage2"])
+def test_cached_outputs_of_kept_layers_train_as_the_whole_network_does(tmp_path: Path, keep: str) -> None:
+    cached = run(small_trainer(tmp_path / "cached", augment=False, keep=keep))
+    through = run(small_trainer(tmp_path / "through", augment=False, cached=False, keep=keep))
+    np.testing.assert_allclose(cached, through, rtol=1e-4, atol=1e-4)
+
+
+def test_kept_layers_and_statistics_stay_as_they_are(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, keep="stage1")
+    assert trainer.recipe.first is not None
+    kept = {name: value.clone() for name, value in trainer.recipe.first.state_dict().items()}
+    means = {n: v.clone() for n, v in trainer.recipe.rest.state_dict().items() if "running" in n}
+    run(trainer)
+    for name, value in kept.items():
+        assert torch.equal(trainer.recipe.first.state_dict()[name], value)
+    for name, value in means.items():
+        assert torch.equal(trainer.recipe.rest.state_dict()[name], value)
+
+
+def test_training_from_scratch_learns_the_statistics(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, strategy="scratch")
+    before = trainer.recipe.rest.state_dict()["one.1.running_mean"].clone()
+    run(trainer)
+    assert not torch.equal(trainer.recipe.rest.state_dict()["one.1.running_mean"], before)
+
+
+def test_conservative_training_stays_closer_to_the_start(tmp_path: Path) -> None:
+    def moved(strategy: str) -> float:
+        trainer = small_trainer(tmp_path / strategy, strategy=strategy, learning_rate=1e-2)
+        start = [weight.detach().clone() for weight in trainer.recipe.rest.parameters()]
+        run(trainer)
+        pairs = zip(trainer.recipe.rest.parameters(), start, strict=True)
+        return sum(float((weight - was).detach().square().sum()) for weight, was in pairs)
+
+    assert moved("conservative") < 0.8 * moved("full")
+
+
+def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, watched=15, epochs=40, patience=2, learning_rate=0.5)
+    trainer.run(lambda epoch, figures: None, never)
+    losses = [item["watched_loss"] for item in trainer.history]
+    assert len(losses) == int(np.argmin(losses)) + 1 + 2 < 40
+    assert trainer._watched_loss() == pytest.approx(min(losses), abs=2e-5) or trainer.history
+
+
+def test_a_loss_that_explodes_is_an_error(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, strategy="full")
+    trainer._prepare()
+    for weight in trainer.recipe.rest.parameters():
+        weight.data.fill_(float("nan"))
+    with pytest.raises(FinetuneError, match="smaller learning_rate"):
+        trainer._epoch(1)
+
+
+def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path)
+    run(trainer)
+    assert (tmp_path / CHECKPOINT).is_file()
+    assert not list(tmp_path.glob("*.partial"))
