@@ -10,6 +10,7 @@ from typing import Any
 from service import metrics
 from service.embedder import Embedder
 from service.errors import ApiError
+from service.layers import on_rows
 from service.learner import MAX_ATTEMPTS, conflict
 from service.reembedding import reembed
 from service.store import (
@@ -75,6 +76,7 @@ def adopt(
     """
     if head.extractor_digest != embedder.extractor.digest:
         raise ValueError(f"expected a head of {embedder.extractor.digest}, got {head.extractor_digest}")
+    head = on_rows(head, embedder.extractor)
     for _ in range(MAX_ATTEMPTS):
         current = store.heads.get(name)
         if head_id not in (None, current.id):

@@ -3,13 +3,14 @@
 Knows no HTTP beyond the documented errors.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from service import metrics
 from service.embedder import Embedder
 from service.embedders import Embedders
 from service.errors import ApiError
 from service.ingest import validate_label
+from service.layers import on_rows
 from service.learner import MAX_ATTEMPTS
 from service.store import (
     MULTI_LABEL,
@@ -25,7 +26,6 @@ from service.store import (
 from training.errors import HeadFileError
 from training.heads import NEGATIVE_LABEL, Head, load_head, save_head
 from training.heads.inspection import inspect_head
-from training.heads.layers import layers_of
 
 # Of the JSON in a head file, which takes a multiple of it in memory; 10,000 classes need 2 MiB.
 MAX_METADATA_BYTES = 16 * 1024 * 1024
@@ -63,12 +63,10 @@ class Importer:
         """
         head = _read(data)
         embedder = self._embedders.with_digest(head.extractor_digest)
-        layers = layers_of(embedder.extractor.layer_dims)
-        if not set(head.layers) <= set(layers):
-            expected, found = ([asdict(layer) for layer in some] for some in (layers, head.layers))
-            raise _refused(f"layers: expected some of {expected}, got {found}")
-        # A head that was fitted to embeddings alone knows of no wider row.
-        head = replace(head, width=embedder.extractor.width)
+        try:
+            head = on_rows(head, embedder.extractor)
+        except ValueError as error:
+            raise _refused(str(error)) from error
         for _ in range(MAX_ATTEMPTS):
             try:
                 return self._commit(name, head, embedder, publish=publish)

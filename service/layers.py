@@ -1,10 +1,12 @@
 """Layers that a request asks for, and those that a version uses. Knows no fit and no HTTP but the errors."""
 
+from dataclasses import asdict, replace
+
 from service.errors import ApiError
 from service.extractor import Extractor
 from service.store import VersionRow
-from training.heads import AUTO, FitOptions
-from training.heads.layers import EMBEDDING
+from training.heads import AUTO, FitOptions, Head
+from training.heads.layers import EMBEDDING, layers_of
 
 
 def require_layers(extractor: Extractor, options: FitOptions | None) -> None:
@@ -28,6 +30,21 @@ def require_layers(extractor: Extractor, options: FitOptions | None) -> None:
         if name not in extractor.layer_dims:
             message = f"extractor {extractor.name!r} has no layer {name!r}: its layers are {there}"
             raise ApiError(422, "unknown_layer", message, param="layers")
+
+
+def on_rows(head: Head, extractor: Extractor) -> Head:
+    """A head for the rows of its extractor: one that was fitted to embeddings alone knows of no wider row.
+
+    Raises
+    ------
+    ValueError
+        Its layers are not some of the extractor's.
+    """
+    there = layers_of(extractor.layer_dims)
+    if not set(head.layers) <= set(there):
+        expected, found = ([asdict(layer) for layer in layers] for layers in (there, head.layers))
+        raise ValueError(f"layers: expected some of {expected}, got {found}")
+    return replace(head, width=extractor.width)
 
 
 def layers_in(version: VersionRow) -> tuple[str, ...]:

@@ -281,10 +281,10 @@ def made_elsewhere(engine: Engine) -> Head:
     return fit_head(rows, [label for label, _ in some], extractor_digest=target.extractor.digest)
 
 
-def adopted(engine: Engine, head: Head, **arguments: object) -> Adopted:
+def adopted(engine: Engine, head: Head, extractor: str = "second", **arguments: object) -> Adopted:
     """As a worker would do it, with an embedder of its own."""
     registry = Registry.of(engine.settings, engine.store)
-    row = engine.store.extractors.named("second")
+    row = engine.store.extractors.named(extractor)
     assert row is not None
     embedder = open_registered(row, registry, engine.settings)
     try:
@@ -307,6 +307,23 @@ def test_a_ready_made_head_is_adopted_with_its_extractor(engine: Engine) -> None
     assert engine.store.versions.get("sides", 3).examples_total == 20
     assert right(engine) == 20
     assert adopted(engine, made, publish=True).published  # once more, on the extractor that it is on
+
+
+def test_a_head_of_embeddings_is_adopted_on_an_extractor_with_taps(
+    engine: Engine, tapped_folder: Path
+) -> None:
+    create(engine, "blind")
+    Registry.of(engine.settings, engine.store).register(tapped_folder)
+    target = engine.embedders.named("tapped").extractor
+    some = examples(0, 10)
+    embeddings = target.embed([target.decode(data) for _, data in some])[:, : target.dim]
+    labels = [label for label, _ in some]
+    made = fit_head(embeddings, labels, extractor_digest=target.digest)
+    assert adopted(engine, made, "tapped", publish=True).published
+    assert right(engine) == 20
+    other = fit_head(embeddings[:, 1:], labels, extractor_digest=target.digest)
+    with pytest.raises(ValueError, match="layers: expected some of"):
+        adopted(engine, other, "tapped", publish=True)
 
 
 def test_what_came_since_and_was_not_kept_stands_against_a_switch(engine: Engine) -> None:
