@@ -10,11 +10,9 @@ from dataclasses import dataclass
 
 from service import metrics
 from service.embedders import Embedders
-from service.errors import ApiError
 from service.layers import layers_in
-from service.learner import MAX_ATTEMPTS
 from service.store import HeadRow, Store, SupportSet
-from service.support import Member, arranged
+from service.support_rows import read_rows
 from training.heads import Findings, FitOptions, check_examples
 from training.heads.layers import EMBEDDING
 
@@ -55,25 +53,15 @@ class Checker:
             409: the head's extractor is not loaded, or examples were removed at every attempt.
         """
         start = time.perf_counter()
-        for _ in range(MAX_ATTEMPTS):
-            head = self._store.heads.get(name)
-            support = self._store.examples.support_set(head.id)
-            embedder = self._embedders.with_digest(support.extractor_digest)
-            vectors = embedder.cached(support.keys)
-            if all(key in vectors for key in support.keys):
-                break
-        else:
-            raise ApiError(409, "conflict", "others removed examples at every attempt; try again")
-        members = [Member(key, label) for key, label in zip(support.keys, support.labels, strict=True)]
-        keys, labels = arranged(members, support.task)
-        matrix = embedder.matrix(keys, vectors)
+        found = read_rows(self._store, self._embedders, name)
+        head, support = found.head, found.support
         loaded = time.perf_counter()
         with metrics.stage("check"):
             findings = check_examples(
-                matrix,
-                labels,
+                found.matrix,
+                found.labels,
                 options=FitOptions(task=support.task, layers=self._layers(name, head)),
-                layer_dims=embedder.extractor.layer_dims,
+                layer_dims=found.embedder.extractor.layer_dims,
             )
         done = time.perf_counter()
         timings_s = {"load": loaded - start, "check": done - loaded, "total": done - start}
@@ -81,7 +69,7 @@ class Checker:
             head=name,
             published_version=head.published_version,
             support=support,
-            rows=_rows_of(keys, support),
+            rows=_rows_of(found.keys, support),
             findings=findings,
             timings_ms={part: round(seconds * 1e3, 3) for part, seconds in timings_s.items()},
         )

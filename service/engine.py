@@ -6,6 +6,7 @@ Knows how to prepare a home folder before the processes start, and when a proces
 import logging
 from dataclasses import dataclass
 
+from service.adviser import Adviser
 from service.checker import Checker
 from service.config import Settings
 from service.embedders import Embedders, embedder_of, load_extractor, open_registered
@@ -70,6 +71,7 @@ class Engine:
     learner: Learner
     predictor: Predictor
     checker: Checker
+    adviser: Adviser
     evaluator: Evaluator
     exporter: Exporter
     importer: Importer
@@ -106,6 +108,7 @@ class Engine:
             keeper=keeper,
             learner=Learner(store, embedders, keeper, keep_inputs=settings.keep_inputs),
             checker=Checker(store, embedders),
+            adviser=Adviser(store, embedders),
             predictor=predictor,
             evaluator=Evaluator(store, embedders, predictor, writer),
             exporter=Exporter(store, embedders, predictor),

@@ -1,5 +1,5 @@
 """The commands of `headstart`, one file for each. Whatever is heavy is imported when a command is called."""
 
-from service.commands import compare, export, extractors, serve
+from service.commands import advise, compare, export, extractors, serve
 
-COMMANDS = (serve.command, export.command, extractors.command, compare.command)
+COMMANDS = (serve.command, export.command, extractors.command, compare.command, advise.command)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.commands.arguments import counts, names, new_file, pair
-from service.commands.terminal import FOLDER, progress_bar, read_settings, told
+from service.commands.terminal import FOLDER, aligned, progress_bar, read_settings, told
 from service.config import Settings
 from training.manifest import FILES
 
@@ -227,13 +227,7 @@ def _table(found: "Comparison") -> str:
     """Aligned columns, the most accurate network first."""
     shots = [f"{count} of each" for count in found.shots]
     rows = [["network", *shots, "ms an image", "MiB", "dim"], *(_cells(one) for one in found.candidates)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(cells)
-        )
-        for cells in (list(zip(row, widths, strict=True)) for row in rows)
-    )
+    return aligned(rows)
 
 
 def _cells(one: "Candidate") -> list[str]:

@@ -3,7 +3,7 @@
 Knows no command.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,3 +43,15 @@ def progress_bar(label: str) -> Iterator[Callable[[str, float], None]]:
             bar.update(round(fraction * 100) - bar.pos)
 
         yield show
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Cells as a table: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        for cells in rows
+    )

@@ -1,6 +1,7 @@
 """The REST surface, one small file for each resource."""
 
 from service.routes import (
+    advice,
     checks,
     embeddings,
     evaluations,
@@ -24,6 +25,7 @@ RESOURCES = (
     examples.router,
     inputs.router,
     checks.router,
+    advice.router,
     versions.router,
     moves.router,
     predictions.router,

@@ -171,13 +171,15 @@ def _plans(scenario: int | None, measures: Measures, embed_ms: float | None) -> 
 def _frozen(measures: Measures, *, is_dissimilar: bool) -> list[Plan]:
     """Heads on the frozen extractor, the best first.
 
-    Where images are unlike the source, intermediate layers help as a rule, so they need not prove it beyond
-    doubt.
+    Where images were unlike the source, all layers were better than those of `auto`, and these than the
+    embedding, in every case that was measured (docs/guide/heads.md): there they come first unless they are
+    worse beyond doubt. Elsewhere they must be better beyond doubt.
     """
     plain = head_plan(measures)
-    if len(measures.chosen.layers) > 1:
-        return [layers_plan(measures, every=False), plain]
-    gain = measures.gains["every"]
-    if len(measures.every.layers) > 1 and is_dissimilar and gain is not None and gain.difference >= 0:
-        return [layers_plan(measures, every=True), plain]
-    return [plain]
+    several = len((measures.every if is_dissimilar else measures.chosen).layers) > 1
+    gain = measures.gains["every" if is_dissimilar else "chosen"]
+    if not several or gain is None:
+        return [plain]
+    layers = layers_plan(measures, every=is_dissimilar)
+    is_first = gain.high >= 0 if is_dissimilar else gain.is_better
+    return [layers, plain] if is_first else [plain, layers]

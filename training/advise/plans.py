@@ -89,7 +89,7 @@ def layers_plan(measures: Measures, *, every: bool) -> Plan:
     judged, gain = (
         (measures.every, measures.gains["every"]) if every else (measures.chosen, measures.gains["chosen"])
     )
-    what = f"{WHAT['layers']}: {', '.join(judged.layers)}"
+    what = f"{WHAT['layers']} ({', '.join(judged.layers)})"
     return Plan(
         "layers",
         judged.layers if every else AUTO,

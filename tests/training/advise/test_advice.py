@@ -52,7 +52,7 @@ def test_the_scenario_is_the_same_for_every_draw(
 @pytest.mark.parametrize(
     ("case", "strategy", "others"),
     [
-        (CASES[0], "head", set()),
+        (CASES[0], "head", {"layers"}),
         (CASES[2], "layers", {"head", "last-blocks"}),
         (CASES[3], "last-blocks", {"head", "layers"}),
         (CASES[4], "full", {"conservative", "head", "layers"}),
