@@ -22,8 +22,9 @@ def more_examples(head: str) -> dict[str, Any]:
 def shell_step(plan: Plan, folder: Path, extractor: str) -> str:
     """The command that carries out a plan for a folder of images, or the call where no command does."""
     if plan.layers is None:
-        arguments = [str(folder), "--strategy", plan.strategy, "--extractor", extractor]
-        return shlex.join(["headstart", "finetune", *arguments])
+        output = f"{folder.resolve().name}-tuned"
+        options = ["--strategy", plan.strategy, "--extractor", extractor, "--output", output]
+        return shlex.join(["headstart", "finetune", str(folder), *options])
     return f"PUT /v1/heads/NAME?layers={spoken_layers(plan)} with these images"
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from training.advise.measures import Measures
 from training.advise.plans import LITTLE_ROOM, Plan, layers_plan, room, spoken_minutes
+from training.heads.options import AUTO
 
 FEWEST_OF_A_CLASS, ENOUGH_OF_A_CLASS = 5, 20
 
@@ -56,7 +57,8 @@ def _too_little(scenario: int | None, measures: Measures) -> str:
 def _expectation(plans: Sequence[Plan]) -> str:
     best, gain, cost = plans[0], plans[0].gain, plans[0].cost
     if best.strategy == "layers":
-        return f" It changes what the embedding alone gives {_spoken(best)}."
+        usual = " Elsewhere it gave 1 to 5 points." if best.layers != AUTO else ""
+        return f" It changes what the embedding alone gives {_spoken(best)}.{usual}"
     if best.strategy == "head" or gain.low is None or gain.high is None:
         return ""
     time = "" if cost.minutes is None else f", about {spoken_minutes(cost.minutes)} on one core"

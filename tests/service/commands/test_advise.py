@@ -62,8 +62,8 @@ def test_lesions_want_layers_that_are_trained(advise: Advise, data_root: Path, t
     result = advise(tmp_path / "skin")
     assert result.exit_code == 0, result.output
     assert "Scenario 2: small, and unlike" in result.output
-    expected = f"Next: headstart finetune {tmp_path / 'skin'} --strategy last-blocks --extractor {LITE0}\n"
-    assert result.output.endswith(expected)
+    options = f"--strategy last-blocks --extractor {LITE0} --output skin-tuned"
+    assert result.output.endswith(f"Next: headstart finetune {tmp_path / 'skin'} {options}\n")
 
 
 def test_one_image_of_each_class_is_too_little(advise: Advise, data_root: Path, tmp_path: Path) -> None:
