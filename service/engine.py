@@ -13,6 +13,7 @@ from service.embedders import Embedders, embedder_of, load_extractor, open_regis
 from service.evaluator import Evaluator
 from service.exporter import Exporter
 from service.extractor import Extractor
+from service.finetuner import Finetuner
 from service.importer import Importer
 from service.jobs.watching import Watchers
 from service.keeper import Keeper
@@ -75,6 +76,7 @@ class Engine:
     evaluator: Evaluator
     exporter: Exporter
     importer: Importer
+    finetuner: Finetuner
     watchers: Watchers
     mover: Mover
 
@@ -113,6 +115,7 @@ class Engine:
             evaluator=Evaluator(store, embedders, predictor, writer),
             exporter=Exporter(store, embedders, predictor),
             importer=Importer(store, embedders, keep_inputs=settings.keep_inputs),
+            finetuner=Finetuner(store),
             watchers=Watchers(store),
             mover=Mover(store, embedders, keep=settings.store_cache_bytes > 0),
         )

@@ -225,3 +225,48 @@ class RelabelRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     label: Annotated[str, Field(min_length=1, max_length=MAX_LABEL, examples=["dog"])]
+
+
+class FinetuneRequest(BaseModel):
+    """Body of a fine-tuning: how, and whether its version may be published by itself."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    strategy: Annotated[
+        Literal["head", "last-blocks", "full", "scratch", "conservative", "recalibrate"],
+        Field(
+            description="`head`: a new head alone. `last-blocks`: the later layers. `full`: all layers."
+            " `scratch`: all layers from a random start. `conservative`: all layers, close to the start."
+            " `recalibrate`: the statistics of batch normalisation only."
+        ),
+    ] = "last-blocks"
+    keep: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=128,
+            description="For `last-blocks`: the last stage that stays as it is; `auto` decides.",
+        ),
+    ] = "auto"
+    epochs: Annotated[int, Field(ge=0, le=1000, description="At most; 0: by the number of examples.")] = 0
+    learning_rate: Annotated[
+        float,
+        Field(ge=0, le=1, description="Largest rate, from 1e-6; 0: the strategy's own.", examples=[0.001]),
+    ] = 0.0
+    batch_size: Annotated[int, Field(ge=2, le=1024, description="Inputs of one step.")] = 32
+    augment: Annotated[bool, Field(description="Whether inputs are shifted, scaled and mirrored.")] = True
+    held_out: Annotated[
+        float,
+        Field(ge=0.1, le=0.5, description="Share of the inputs that judge the result, never trained on."),
+    ] = 0.25
+    patience: Annotated[
+        int, Field(ge=1, le=1000, description="Epochs without a better loss after which training stops.")
+    ] = 5
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1, description="Decides the split and all else.")] = 0
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Field(description="Where the worker trains; `cuda` insists on it.")
+    ] = "auto"
+    publish: Annotated[
+        Literal["better", "never"],
+        Field(description="`better`: publish the version if it beats the frozen extractor beyond doubt."),
+    ] = "better"

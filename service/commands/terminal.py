@@ -3,6 +3,7 @@
 Knows no command.
 """
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from service.config import Settings, SettingsError
 from training.errors import HeadstartError
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OF_TRAINING = ("torch", "torchvision", "onnxscript")
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -22,6 +24,15 @@ def read_settings() -> Settings:
         return Settings.from_env()
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
+
+
+def require_torch(who: str) -> None:
+    """Refuse to start where training is not installed, in one line that says what to do."""
+    missing = [name for name in OF_TRAINING if importlib.util.find_spec(name) is None]
+    if missing:
+        raise click.ClickException(
+            f"{who} needs {', '.join(missing)}: install requirements/export.txt, or the extra `export`"
+        )
 
 
 @contextmanager

@@ -86,7 +86,8 @@ class Job:
     ) -> None:
         """Tell how far the job is.
 
-        Cheap enough for every batch: it is written once a second, and where the stage or the epoch changes.
+        Cheap enough for every batch: it is written once a second, where the stage or the epoch changes, and
+        where there is a message.
 
         Parameters
         ----------
@@ -95,7 +96,7 @@ class Job:
         now = JobProgress(_clean(stage), min(1.0, max(0.0, fraction)), epoch, epochs)
         self._note_the_wish_to_end()
         self._latest = now
-        if self._is_news(now):
+        if message or self._is_news(now):
             shown = {name: _finite(value) for name, value in (figures or {}).items()}
             event = NewEvent("progress", {**vars(now), "figures": shown, "message": _clean(message)})
             logger.info("job %s of head %s: %s", self.row.id, self.row.head, _line(now, shown, message))
@@ -129,6 +130,21 @@ class Job:
         if self._place_when_asked is None and self._is_stopping():
             self._place_when_asked = self._place
 
+    def require_held(self) -> None:
+        """Make sure, before a step that cannot be undone, that the job is still this worker's.
+
+        Raises
+        ------
+        StoppedError
+            It was cancelled.
+        JobLostError
+            It is another worker's, or was deleted.
+        StoreUnavailableError
+        """
+        self._lease.renew()
+        if self._lease.is_cancelled:
+            raise StoppedError("cancelled")
+
     def _is_news(self, progress: JobProgress) -> bool:
         before = self._written
         if before is None or (before.stage, before.epoch) != (progress.stage, progress.epoch):
@@ -156,6 +172,8 @@ def _finite(value: float) -> float | None:
 
 
 def _line(progress: JobProgress, figures: Mapping[str, float | None], message: str) -> str:
+    if message:
+        return f"{progress.stage}, {progress.fraction:.0%}: {message}"
     epoch = "" if progress.epoch is None else f", epoch {progress.epoch} of {progress.epochs}"
     shown = "".join(f", {name} {value:.4g}" for name, value in figures.items() if value is not None)
-    return f"{progress.stage}{epoch}, {progress.fraction:.0%}{shown}{' ' if message else ''}{message}"
+    return f"{progress.stage}{epoch}, {progress.fraction:.0%}{shown}"

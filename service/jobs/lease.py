@@ -28,7 +28,9 @@ class Lease:
         self._lost = False
         self._cancel_requested = job.cancel_requested
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name=f"lease of {job.id}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._renew_again_and_again, name=f"lease of {job.id}", daemon=True
+        )
 
     @property
     def is_cancelled(self) -> bool:
@@ -53,12 +55,23 @@ class Lease:
         self._ended.set()
         self._thread.join()
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Renew now.
+
+        Raises
+        ------
+        JobLostError, StoreUnavailableError
+        """
+        if self.is_lost:
+            raise JobLostError(self._job.id)
+        start = time.monotonic()
+        self._cancel_requested = self._claims.renew(self._job, self._lease_s)
+        self._held_until = start + self._lease_s
+
+    def _renew_again_and_again(self) -> None:
         while not self._ended.wait(min(self._lease_s / RENEWALS, RENEW_EVERY_S)):
-            start = time.monotonic()
             try:
-                self._cancel_requested = self._claims.renew(self._job, self._lease_s)
-                self._held_until = start + self._lease_s
+                self.renew()
             except JobLostError as error:
                 logger.warning("%s", error)
                 self._lost = True

@@ -8,6 +8,7 @@ from service.routes import (
     examples,
     exports,
     extractors,
+    finetunes,
     heads,
     health,
     inputs,
@@ -31,6 +32,7 @@ RESOURCES = (
     predictions.router,
     evaluations.router,
     exports.router,
+    finetunes.router,
     jobs.router,
 )
 # Browsers and monitors call these, with parameters of their own.

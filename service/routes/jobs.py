@@ -76,7 +76,7 @@ async def follow_job(engine: EngineOf, job_id: JobId, last_event_id: LastEventId
 
 @router.post("/{job_id}/cancel", response_model=JobDescription, responses=errors(404, 405, 422, 500, 503))
 async def cancel_job(engine: EngineOf, job_id: JobId) -> Response:
-    """Cancel a job: a queued one at once, a running one as soon as its worker notices, in seconds.
+    """Cancel a job: a queued one at once, a running one as soon as its worker notices.
 
     A job that has ended stays as it is.
     """
