@@ -4,11 +4,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.envelope import answer
+from service.job_schemas import JobDescription
 from service.openapi import STATE_STATUSES, errors, json_body
 from service.parameters import FinetuneRequest, HeadName
 from service.routes.common import EngineOf, off_loop, read_model
 from service.routes.jobs import describe_job
-from service.schemas import JobDescription
 
 router = APIRouter(prefix="/v1/heads", tags=["jobs"])
 

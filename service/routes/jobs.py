@@ -11,10 +11,10 @@ from starlette.responses import Response, StreamingResponse
 
 from service.engine import Engine
 from service.envelope import answer
+from service.job_schemas import JobDescription, JobPage
 from service.openapi import errors
 from service.parameters import JobId, Limit, Position
 from service.routes.common import EngineOf, off_loop
-from service.schemas import JobDescription, JobPage
 from service.store import QUEUED, JobEvent, JobRow, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
