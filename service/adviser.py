@@ -85,6 +85,7 @@ def _advise(found: SupportRows) -> Advice:
         source=SourceKnowledge.load(extractor.folder, extractor.manifest),
         task=found.support.task,
         embed_ms=_embed_ms(extractor),
+        unseen=found.unseen,
     )
 
 

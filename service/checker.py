@@ -24,12 +24,14 @@ class Checked:
     Attributes
     ----------
     rows : the positions in `support` of each input that `findings` speaks of; several labels are several rows
+    tuned_on : examples that the extractor was trained on, which are therefore no label errors and no outliers
     """
 
     head: str
     published_version: int | None
     support: SupportSet
     rows: Sequence[Sequence[int]]
+    tuned_on: int
     findings: Findings
     timings_ms: Mapping[str, float]
 
@@ -62,6 +64,7 @@ class Checker:
                 found.labels,
                 options=FitOptions(task=support.task, layers=self._layers(name, head)),
                 layer_dims=found.embedder.extractor.layer_dims,
+                unseen=found.unseen,
             )
         done = time.perf_counter()
         timings_s = {"load": loaded - start, "check": done - loaded, "total": done - start}
@@ -70,6 +73,7 @@ class Checker:
             published_version=head.published_version,
             support=support,
             rows=_rows_of(found.keys, support),
+            tuned_on=sum(key in found.embedder.extractor.tuned_on.inputs for key in support.keys),
             findings=findings,
             timings_ms={part: round(seconds * 1e3, 3) for part, seconds in timings_s.items()},
         )

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.embedder import Embedder
 from service.embedders import Embedders
+from service.extractor import Extractor
 from service.layers import layers_in
 from service.store import ExtractorUnavailableError, HeadRow, RevisionConflictError, Store
-from service.tuning import is_tuned_on
 from training.heads import FitOptions, Head
 from training.heads.layers import EMBEDDING
 from training.heads.pairing import Paired, Rows, pair_extractors
@@ -52,22 +53,22 @@ def compare(
     current: HeadRow,
     trained: Head,
     *,
+    extractor: Extractor,
     rows: npt.NDArray[np.float32],
     keys: Sequence[str],
     labels: Sequence[str] | Sequence[Collection[str]],
     options: FitOptions,
-    layer_dims: Mapping[str, int],
 ) -> Comparison:
     """Compare a head, fitted on the target extractor, with what the head has now.
 
     A fit on the present extractor is judged on the same examples: the published version may have been
-    trained on fewer. Where that extractor is not there, or one of the two was fine-tuned on examples of this
-    head, only the reports are left, and only intervals apart from each other count.
+    trained on fewer. Only examples that neither extractor was trained on count. Where there are none, or the
+    present extractor is not there, only the reports are left, and only intervals apart from each other count.
 
     Parameters
     ----------
-    rows, keys, labels : what `trained` was fitted on: rows, (n, width) float32, inputs and what they are.
-    layer_dims : length of each layer of these rows.
+    extractor : the target.
+    rows, keys, labels : what `trained` was fitted on: its rows, (n, width) float32, inputs and what they are.
 
     Raises
     ------
@@ -80,39 +81,34 @@ def compare(
     if current.published_version is not None:
         version = store.versions.get(current.name, current.published_version)
         before, layers = _figures(version.report), layers_in(version)
-    is_tuned = _is_tuned_on(store, trained.extractor_digest, current.name)
     paired = None
-    if not is_tuned and not _is_tuned_on(store, current.extractor_digest, current.name):
-        present = _rows_now(embedders, current, keys, replace(options, layers=layers))
-        if present is not None:
-            paired = pair_extractors(present, Rows(rows, options, layer_dims), labels)
+    present = _present(embedders, current)
+    if present is not None:
+        now = Rows(_rows_by(present, keys), replace(options, layers=layers), present.extractor.layer_dims)
+        then = Rows(rows, options, extractor.layer_dims)
+        tuned_on = present.extractor.tuned_on | extractor.tuned_on
+        paired = pair_extractors(now, then, labels, unseen=tuned_on.unseen(keys))
     better = None
     if paired is not None:
         better = paired.is_better
-    elif not is_tuned and before and None not in (before["accuracy_high"], after["accuracy_low"]):
+    elif before and None not in (before["accuracy_high"], after["accuracy_low"]):
         better = bool(after["accuracy_low"] > before["accuracy_high"])
     return Comparison(before, after, paired, better)
 
 
-def _rows_now(
-    embedders: Embedders, current: HeadRow, keys: Sequence[str], options: FitOptions
-) -> Rows | None:
-    """The rows of the present extractor, to be fitted with its layers; None if it is not there."""
+def _present(embedders: Embedders, current: HeadRow) -> Embedder | None:
+    """The embedder of the present extractor; None if that is not there."""
     try:
-        present = embedders.find(current.extractor_digest)
+        return embedders.find(current.extractor_digest)
     except ExtractorUnavailableError:
-        present = None
-    if present is None:
         return None
-    vectors = present.cached(keys)
+
+
+def _rows_by(embedder: Embedder, keys: Sequence[str]) -> npt.NDArray[np.float32]:
+    vectors = embedder.cached(keys)
     if any(key not in vectors for key in keys):
         raise RevisionConflictError("an example was removed while its embedding was read")
-    return Rows(present.matrix(keys, vectors), options, present.extractor.layer_dims)
-
-
-def _is_tuned_on(store: Store, digest: str, name: str) -> bool:
-    row = store.extractors.with_digest(digest)
-    return is_tuned_on(None if row is None else row.origin, name)
+    return embedder.matrix(keys, vectors)
 
 
 def _figures(report: Mapping[str, Any]) -> dict[str, Any]:

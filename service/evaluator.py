@@ -78,6 +78,7 @@ class Evaluator:
         end = time.perf_counter()
         support = set(self._store.examples.support_set(head_id).keys)
         in_support_set = sum(key in support for key in keys)
+        tuned_on = sum(key in embedder.extractor.tuned_on.inputs for key in keys)
         timings_s = {
             "decode": intake.embedded.decode_s,
             "embed": intake.embedded.embed_s,
@@ -91,7 +92,7 @@ class Evaluator:
             evaluation=evaluation,
             counts=counts,
             in_support_set=in_support_set,
-            warnings=tuple(_warnings(evaluation, in_support_set)),
+            warnings=tuple(_warnings(evaluation, in_support_set, tuned_on)),
             timings_ms={stage: round(seconds * 1e3, 3) for stage, seconds in timings_s.items()},
         )
 
@@ -115,10 +116,13 @@ def _problem(item: Input, head: Head) -> ItemError | None:
     return ItemError(item.index, 422, "unknown_class", message, item.id, unknown[0])
 
 
-def _warnings(evaluation: Evaluation, in_support_set: int) -> Iterator[dict[str, str]]:
+def _warnings(evaluation: Evaluation, in_support_set: int, tuned_on: int) -> Iterator[dict[str, str]]:
     if in_support_set:
         message = f"Also examples of this head, so they say little of new inputs: {in_support_set}."
         yield {"code": "in_support_set", "message": message}
+    if tuned_on:
+        message = f"The extractor was trained on some, so they say little of new inputs: {tuned_on}."
+        yield {"code": "tuned_on_these_inputs", "message": message}
     absent = [row["label"] for row in evaluation.per_class if not row["support"]]
     if absent:
         message = f"{len(absent)} classes have no input here, so their recall is unknown: {absent[0]!r}, ..."

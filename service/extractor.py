@@ -17,6 +17,7 @@ from training.golden import GOLDEN_BOUND, Golden, rows_error
 from training.manifest import FILES, TAPS_OUTPUT, Manifest
 from training.preprocess import DecodeLimits, decode_image
 from training.runtime import onnxruntime as ort
+from training.tuned import TunedOn
 
 logger = logging.getLogger("headstart.extractor")
 
@@ -32,7 +33,10 @@ ONNXRUNTIME_ERRORS_ONLY = 3
 
 @dataclass(frozen=True)
 class Extractor:
-    """An extractor folder, loaded. `embed` may be called from many threads at once."""
+    """An extractor folder, loaded. `embed` may be called from many threads at once.
+
+    `tuned_on` are the inputs that fine-tuning trained it on: what it says of them flatters it.
+    """
 
     manifest: Manifest
     digest: str
@@ -41,6 +45,7 @@ class Extractor:
     provider: str
     batch_size: int
     limits: DecodeLimits
+    tuned_on: TunedOn
 
     @classmethod
     def load(cls, folder: Path, *, device: str = "cpu", max_pixels: int = 64_000_000) -> "Extractor":
@@ -70,6 +75,7 @@ class Extractor:
             provider=provider,
             batch_size=CUDA_BATCH_SIZE if provider == CUDA else CPU_BATCH_SIZE,
             limits=DecodeLimits(max_pixels=max_pixels),
+            tuned_on=TunedOn.load(folder),
         )
         extractor.check_golden(folder)
         logger.info("extractor %s %s ready on %s", manifest.name, extractor.digest[:12], provider)

@@ -29,7 +29,6 @@ from service.store import (
     Task,
 )
 from service.support import Member, arranged, class_names, of_classes
-from service.tuning import warned
 from training.heads import FitOptions, Head, fit_head, save_head
 
 # A writer that loses this often against others gives up with a 409 and leaves the retry to its caller.
@@ -307,15 +306,15 @@ class Learner:
         if any(key not in vectors for key in keys):
             raise RevisionConflictError("an example was removed while its embedding was read")
         with metrics.stage("fit"):
-            head = fit_head(
+            return fit_head(
                 embedder.matrix(keys, vectors),
                 labels,
                 extractor_digest=embedder.extractor.digest,
                 options=train.fit,
                 layer_dims=embedder.extractor.layer_dims,
                 parent_version=plan.parent_version,
+                unseen=embedder.extractor.tuned_on.unseen(keys),
             )
-        return warned(head, embedder.origin, plan.change.head)
 
 
 def conflict() -> ApiError:

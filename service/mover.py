@@ -20,7 +20,6 @@ from service.learner import MAX_ATTEMPTS, TrainOptions, conflict
 from service.reembedding import reembed
 from service.store import HeadRow, RevisionConflictError, Store
 from service.support import Member, arranged, of_classes
-from service.tuning import warned
 from training.heads import Head, fit_head
 
 Switch = Literal["better", "always", "never"]
@@ -117,19 +116,19 @@ class Mover:
                 extractor_digest=target.extractor.digest,
                 options=options.fit,
                 layer_dims=target.extractor.layer_dims,
+                unseen=target.extractor.tuned_on.unseen(keys),
             )
-        trained = warned(trained, target.origin, name)
         fitted = time.perf_counter()
         comparison = compare(
             self._store,
             self._embedders,
             head,
             trained,
+            extractor=target.extractor,
             rows=rows,
             keys=keys,
             labels=labels,
             options=options.fit,
-            layer_dims=target.extractor.layer_dims,
         )
         compared = time.perf_counter()
         version = new_version(

@@ -211,6 +211,7 @@ class ChecksAnswer(BaseModel):
                 "head": "pets",
                 "version": 3,
                 "examples": 200,
+                "tuned_on": 0,
                 "totals": {"label_errors": 1, "duplicates": 1, "outliers": 1},
                 "label_errors": [
                     {
@@ -239,6 +240,13 @@ class ChecksAnswer(BaseModel):
     head: str
     version: Annotated[int | None, Field(description="The published version; null if there is none.")]
     examples: Annotated[int, Field(description="Examples that were checked.")]
+    tuned_on: Annotated[
+        int,
+        Field(
+            description="Examples that the extractor was trained on. It takes them for what their labels say,"
+            " so they are looked at for duplicates only."
+        ),
+    ]
     totals: Annotated[dict[str, int], Field(description="Length of each list without `limit`.")]
     label_errors: Annotated[
         list[LabelErrorItem], Field(description="Examples for which another label is more probable.")

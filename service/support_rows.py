@@ -32,6 +32,11 @@ class SupportRows:
     labels: Sequence[str] | Sequence[Collection[str]]
     matrix: npt.NDArray[np.float32]
 
+    @property
+    def unseen(self) -> list[bool] | None:
+        """Whether `embedder`'s extractor was not trained on each input; None if it was on none."""
+        return self.embedder.extractor.tuned_on.unseen(self.keys)
+
 
 def read_rows(store: Store, embedders: Embedders, name: str) -> SupportRows:
     """Read the support set of a head with its cached rows.

@@ -9,6 +9,7 @@ from training.advise import Advice, SourceKnowledge, advise
 from training.image_embedding import ImageEmbedder, Timing, embed_images, time_images
 from training.image_folder import ImageFolder
 from training.preprocess import DEFAULT_LIMITS, DecodeLimits
+from training.tuned import TunedOn
 from training.usable_images import LeftOut, check_images
 
 Progress = Callable[[str, float], None]
@@ -92,6 +93,7 @@ def advise_folder(
         extractor_digest=manifest.digest,
         source=SourceKnowledge.load(extractor, manifest),
         embed_ms=timing.network_ms,
+        unseen=TunedOn.load(extractor).unseen(key.hex() for key in usable.keys),
     )
     progress("done", 1.0)
     return FolderAdvice(str(images.folder), manifest.name, manifest.digest, advice, usable.left_out, timing)

@@ -11,7 +11,7 @@ import numpy as np
 
 from training.backbones.catalogue import CATALOGUE, WeightsChoice, entry_of
 from training.comparison import Candidate, Comparison, Unavailable
-from training.errors import HeadstartError, ManifestError
+from training.errors import HeadstartError, ManifestError, SupportSetError
 from training.export import export_extractor
 from training.heads.support import NEGATIVE_LABEL
 from training.image_embedding import ImageEmbedder, embed_images, time_images
@@ -19,6 +19,7 @@ from training.image_folder import ImageFolder
 from training.manifest import FILES, Manifest
 from training.preprocess import DEFAULT_LIMITS, DecodeLimits
 from training.shot_accuracy import feasible_shots, measure_shots
+from training.tuned import TunedOn
 from training.usable_images import UsableImages, check_images
 
 Progress = Callable[[str, float], None]
@@ -116,6 +117,7 @@ class _Measurement:
         _export(source, lambda stage, done: tell(f"export, {stage}", EXPORTED * done))
         embedder = ImageEmbedder.load(source.folder, limits=self.limits)
         images = self.images
+        _require_unseen(source.folder, images)
         embedded = embed_images(
             embedder,
             images.paths,
@@ -163,6 +165,16 @@ def _export(source: Source, tell: Progress) -> None:
         random_seed=choice.random_seed,
         progress=tell,
     )
+
+
+def _require_unseen(folder: Path, images: UsableImages) -> None:
+    """Refuse an extractor that was trained on some of the images: it would look better than it is."""
+    unseen = TunedOn.load(folder).unseen(key.hex() for key in images.keys)
+    if unseen is not None:
+        raise SupportSetError(
+            f"it was trained on {unseen.count(False)} of these {len(unseen)} images, so that it would look "
+            "better than it is: compare on images that it has not seen"
+        )
 
 
 def _manifest(folder: Path) -> Manifest | None:

@@ -23,6 +23,10 @@ class TunedOn:
     def of(cls, keys: Iterable[str]) -> "TunedOn":
         return cls(frozenset(keys))
 
+    def __or__(self, other: "TunedOn") -> "TunedOn":
+        """The inputs that one of two extractors, or one that was trained twice, was trained on."""
+        return TunedOn(self.inputs | other.inputs)
+
     def unseen(self, keys: Iterable[str]) -> list[bool] | None:
         """For each input whether the extractor has not been trained on it; None if it was on none."""
         found = [key not in self.inputs for key in keys]

@@ -40,6 +40,7 @@ def _render(checked: Checked, limit: int) -> dict[str, Any]:
         "head": checked.head,
         "version": checked.published_version,
         "examples": len(checked.support),
+        "tuned_on": checked.tuned_on,
         "totals": {
             "label_errors": len(wrong),
             "duplicates": len(findings.duplicates),

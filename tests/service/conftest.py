@@ -1,5 +1,6 @@
 """A tiny, deterministic extractor, and an engine on it: the whole service in a second, without a network."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from training.manifest import (
 )
 from training.manifest import Input as GraphInput
 from training.preprocess import decode_image
+from training.tuned import TunedOn
 
 SIDE = 8
 DIM = 16
@@ -64,11 +66,17 @@ def _graph(weights: np.ndarray, taps: int) -> onnx.ModelProto:
 
 
 def tiny_extractor(
-    folder: Path, name: str = "tiny", seed: int = 0, *, mirrored: bool = False, taps: Sequence[Tap] = ()
+    folder: Path,
+    name: str = "tiny",
+    seed: int = 0,
+    *,
+    mirrored: bool = False,
+    taps: Sequence[Tap] = (),
+    tuned_on: Sequence[bytes] = (),
 ) -> Path:
     """Write an extractor folder: a fixed random projection of 8 x 8 pixels to 16 dimensions, and to taps.
 
-    A `mirrored` one cannot tell left from right.
+    A `mirrored` one cannot tell left from right. `tuned_on` are inputs that it says it was trained on.
     """
     folder.mkdir(parents=True)
     tapped = sum(tap.dim for tap in taps)
@@ -78,6 +86,9 @@ def tiny_extractor(
     inputs = tuple(png(shade) for shade in (10, 120, 240))
     pixels = np.stack([decode_image(data, SPEC) for data in inputs]).reshape(len(inputs), -1)
     Golden(inputs, pixels.astype(np.float32) @ weights).save(folder)
+    if tuned_on:
+        TunedOn.of(hashlib.sha256(data).hexdigest() for data in tuned_on).save(folder)
+    files = (FILES.model, FILES.golden, *([FILES.tuned] if tuned_on else []))
     Manifest(
         format_version=FORMAT_VERSION,
         export_version=EXPORT_VERSION,
@@ -90,7 +101,7 @@ def tiny_extractor(
         output=Output(DIM),
         taps=tuple(taps),
         opset=18,
-        files={name: sha256_of(folder / name) for name in (FILES.model, FILES.golden)},
+        files={name: sha256_of(folder / name) for name in files},
     ).save(folder)
     return folder
 

@@ -258,19 +258,47 @@ def test_a_head_leaves_an_extractor_that_is_not_loaded_any_more(
     assert right(engine) == 20
 
 
-def test_an_extractor_tuned_on_the_examples_is_not_trusted_with_them(engine: Engine, tmp_path: Path) -> None:
+def tuned_extractor(engine: Engine, folder: Path, stop: int) -> None:
+    """Register an extractor that was trained on the examples up to a number."""
+    tuned = tiny_extractor(folder, "tuned", 3, tuned_on=[data for _, data in examples(0, stop)])
+    Registry.of(engine.settings, engine.store).register(tuned, {"kind": "finetuned"})
+
+
+def test_an_extractor_tuned_on_all_examples_cannot_be_told_to_be_better(
+    engine: Engine, tmp_path: Path
+) -> None:
     create(engine, "blind")
-    tuned = tiny_extractor(tmp_path / "tuned", "tuned", 3)
-    origin = {"kind": "finetuned", "head": "sides"}
-    Registry.of(engine.settings, engine.store).register(tuned, origin)
+    tuned_extractor(engine, tmp_path / "tuned", 20)
     moved = move(engine, "tuned")
     assert (moved.switched, moved.comparison.better, moved.comparison.paired) == (False, None, None)
+    report = moved.trained.report
+    assert (report.accuracy, report.held_out, report.examples) == (None, 0, 40)
     warned = "tuned_on_these_examples"
-    assert warned in {warning["code"] for warning in moved.trained.report.warnings}
+    assert warned in {warning["code"] for warning in report.warnings}
     engine.store.versions.publish("sides", moved.version)
     trained = engine.store.versions.get("sides", engine.learner.train("sides", TRAIN).version or 0)
     assert warned in {warning["code"] for warning in trained.warnings}
-    assert move(engine, "second").comparison.paired is None
+    assert trained.report["accuracy"] is None
+    back = move(engine, "second").comparison
+    assert (back.paired, back.better) == (None, None)
+    assert right(engine) == 20
+
+
+def test_an_extractor_tuned_on_some_examples_is_compared_by_the_others(
+    engine: Engine, tmp_path: Path
+) -> None:
+    create(engine, "blind")
+    tuned_extractor(engine, tmp_path / "tuned", 5)
+    moved = move(engine, "tuned")
+    assert moved.comparison.paired is not None
+    assert moved.comparison.paired.held_out == moved.trained.report.held_out == 30
+    assert (moved.switched, moved.comparison.better) == (True, True)
+    back = move(engine, "second").comparison.paired
+    assert back is not None
+    assert back.held_out == 30
+    add(engine, 50)
+    report = engine.store.versions.get("sides", 4).report
+    assert (report["examples"], report["held_out"]) == (42, 32)
 
 
 def made_elsewhere(engine: Engine) -> Head:

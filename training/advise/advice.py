@@ -92,6 +92,7 @@ def advise(
     source: SourceKnowledge = NOTHING,
     task: str = SINGLE_LABEL,
     embed_ms: float | None = None,
+    unseen: Sequence[bool] | None = None,
 ) -> Advice:
     """Measure a support set and say what to do with it. The same examples always give the same advice.
 
@@ -104,6 +105,7 @@ def advise(
     source : what that extractor knows of the images its network was trained on
     task : single_label or multi_label
     embed_ms : milliseconds in which a core embeds an image, if known: costs are then told as times
+    unseen : as in `training.heads.fit_head`
 
     Raises
     ------
@@ -112,18 +114,20 @@ def advise(
     """
     options = FitOptions(task=task)
     with one_thread_for(len(labels)):
-        support = gather(rows, labels, task, options.seed, layer_dims)
+        support = gather(rows, labels, task, options.seed, layer_dims, unseen)
         whole = support
         if len(support) > MOST_EXAMINED:
             kept = np.sort(support.origin[support.spread(MOST_EXAMINED)])
             labels = [labels[row] for row in kept]
-            support = gather(support.embeddings[kept], labels, task, options.seed, layer_dims)
+            unseen = None if unseen is None else [unseen[row] for row in kept]
+            support = gather(support.embeddings[kept], labels, task, options.seed, layer_dims, unseen)
         report = fit_head(
             support.embeddings,
             labels,
             extractor_digest=extractor_digest,
             options=options,
             layer_dims=layer_dims,
+            unseen=unseen,
         ).report
         measures = measure(support, report, options, source)
     if whole is not support:

@@ -16,9 +16,10 @@ from training.heads.layers import Layer
 from training.heads.options import AUTO, FitOptions
 from training.heads.pairing import Paired
 from training.heads.report import Report
-from training.heads.support import SupportSet
+from training.heads.support import SupportSet, evenly
 
 MOST_SCORED = 2000  # examples: scores grow with their cube, and hardly change beyond
+FEWEST_CLASSES = 2  # with two examples that the extractor was not trained on
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,15 @@ class LayerFigures:
     ----------
     layer, dim : name and length
     distance : from the source, in deviations of its channels; None if that is not known
-    log_me, h_score : as in `training.advise.scores`; no H-score of a multi-label set
+    log_me, h_score : as in `training.advise.scores`, of examples that the extractor was not trained on; None
+        where these are too few, and no H-score of a multi-label set
     accuracy, balanced_accuracy : held-out, of a head on this layer alone
     """
 
     layer: str
     dim: int
     distance: float | None
-    log_me: float
+    log_me: float | None
     h_score: float | None
     accuracy: float | None
     balanced_accuracy: float | None
@@ -50,7 +52,8 @@ class Measures:
     ----------
     size, similarity : of the examples, and to the source
     layers : each by itself, the embedding first
-    leep : of the source's classifier; None without one and for a multi-label set
+    leep : of the source's classifier; None without one, for a multi-label set, and as `log_me`
+    tuned_on : distinct examples that the extractor was trained on
     embedding : a head on the embedding
     chosen : a head on the layers that `layers=auto` takes
     every : a head on all layers
@@ -67,6 +70,7 @@ class Measures:
     every: Judged
     gains: Mapping[str, Paired | None]
     forecast: Mapping[str, float] | None
+    tuned_on: int
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as JSON-ready values."""
@@ -82,6 +86,7 @@ class Measures:
             },
             "chance": self.embedding.chance,
             "forecast": None if self.forecast is None else dict(self.forecast),
+            "tuned_on": self.tuned_on,
         }
 
 
@@ -114,14 +119,14 @@ def measure(
             heads[names] = judge(one, options)
     chosen = heads[tuple(layer.name for layer in auto.layers)]
     every = heads[tuple(layer.name for layer in support.layers)]
-    scored = support.subset(support.spread(MOST_SCORED))
+    scored = _scored(support)
     return Measures(
         size=Size.of(support),
         similarity=similarity,
         layers=tuple(
             _layer_figures(scored, layer, alone[layer.name], similarity) for layer in support.layers
         ),
-        leep=_leep(scored, first, source),
+        leep=None if scored is None else _leep(scored, first, source),
         embedding=embedding,
         chosen=chosen,
         every=every,
@@ -130,20 +135,44 @@ def measure(
             "every": compare(embedding, every, support.columns),
         },
         forecast=report.forecast,
+        tuned_on=0 if support.unseen is None else int((~support.unseen).sum()),
     )
 
 
-def _layer_figures(support: SupportSet, layer: Layer, judged: Judged, similarity: Similarity) -> LayerFigures:
-    features = support.embeddings[support.origin, layer.columns].astype(np.float64)
+def _scored(support: SupportSet) -> SupportSet | None:
+    """The examples that scores are taken from; None if too few are of use.
+
+    Labels that the extractor was trained on fit its last layers better than others would.
+    """
+    if support.unseen is None:
+        return support.subset(support.spread(MOST_SCORED))
+    rows = np.flatnonzero(support.unseen)
+    rows = rows[evenly(len(rows), MOST_SCORED)]
+    if (support.indicator[rows].sum(axis=0) > 1).sum() < FEWEST_CLASSES:
+        return None
+    return support.subset(rows)
+
+
+def _layer_figures(
+    scored: SupportSet | None, layer: Layer, judged: Judged, similarity: Similarity
+) -> LayerFigures:
+    log, score = (None, None) if scored is None else _scores(scored, layer)
     return LayerFigures(
         layer=layer.name,
         dim=layer.dim,
         distance=similarity.stages.get(layer.name),
-        log_me=log_me(features, support.indicator.astype(np.float64)),
-        h_score=h_score(features, support.targets) if support.is_single else None,
+        log_me=log,
+        h_score=score,
         accuracy=judged.accuracy,
         balanced_accuracy=judged.balanced,
     )
+
+
+def _scores(support: SupportSet, layer: Layer) -> tuple[float, float | None]:
+    """LogME and H-score of a layer."""
+    features = support.embeddings[support.origin, layer.columns].astype(np.float64)
+    score = h_score(features, support.targets) if support.is_single else None
+    return log_me(features, support.indicator.astype(np.float64)), score
 
 
 def _leep(support: SupportSet, embedding: Layer, source: SourceKnowledge) -> float | None:

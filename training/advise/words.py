@@ -47,6 +47,9 @@ def _too_little(scenario: int | None, measures: Measures) -> str:
         if size.median < ENOUGH_OF_A_CLASS
         else "look at the labels, and whether the images show the difference at all"
     )
+    if measures.tuned_on and not measures.embedding.held_out:
+        why = "the extractor was trained on those that a head could be checked with"
+        todo = "add examples that the extractor has not seen"
     guess = "" if scenario is None else f" As far as can be told, it is scenario {scenario}."
     return (
         f"Too little to judge any strategy by: {size.examples} examples of {size.classes} classes, and "
@@ -131,6 +134,12 @@ def reasons(measures: Measures) -> Iterator[str]:
 def warnings(measures: Measures, enough: bool, examined: int) -> Iterator[Warned]:
     """What is in doubt, worst first; `examined`: examples that figures were taken from."""
     size, similarity, head = measures.size, measures.similarity, measures.embedding
+    if measures.tuned_on:
+        yield Warned(
+            "tuned_on_these_examples",
+            f"The extractor was trained on {measures.tuned_on} of {examined} examples. How good heads and "
+            f"layers are is told by others alone, {head.held_out} of which could be held out.",
+        )
     if not head.held_out:
         yield Warned("not_validated", "No example could be held out: how good a head is cannot be told.")
     elif not enough:

@@ -26,7 +26,7 @@ from training.finetune.network import load_network, random_network, save_weights
 from training.finetune.options import FinetuneOptions, Progress
 from training.finetune.recalibrate import recalibrate
 from training.finetune.recipe import Recipe, recipe_of
-from training.finetune.samples import Ints, Samples, Split, decode_all
+from training.finetune.samples import NOTHING, Ints, Samples, Split, decode_all
 from training.finetune.views import Normaliser, upside_down
 from training.heads import Head, fit_head
 from training.image_embedding import ImageEmbedder
@@ -39,7 +39,6 @@ BEGINS = {"prepare": 0.0, "frozen-layers": 0.05, "train": 0.2, "export": 0.85, "
 # Loss of accuracy by turning the inputs upside down above which up and down mean something.
 UPRIGHT_LOSS = 0.03
 FEWEST_TURNED, MOST_TURNED = 20, 200
-NOTHING = TunedOn()
 
 Tell = Callable[[Progress], None]
 
@@ -110,18 +109,21 @@ class _Run:
         device = _device(self.options.device)
         embedder = ImageEmbedder.load(self.source)
         self.samples = Samples.of(self.inputs, self.labels, embedder.manifest.preprocess)
-        self.split = Split.of(self.samples, self.options.held_out, self.options.seed)
+        before = TunedOn.load(self.source)
+        self.split = Split.of(self.samples, self.options.held_out, self.options.seed, before)
         self._claim_folder(embedder.manifest.digest)
         self.frozen = self._rows(embedder)
         self._check_stop()
         if self.options.strategy == "head":
-            return self._finished(self.source, self.frozen, {}, NOTHING, start)
+            return self._finished(self.source, self.frozen, {}, before, start)
         backbone = load_network(self.source, self.weights_path)
         trained, figures = self._train(backbone, device)
         seen = np.setdiff1d(np.arange(len(self.samples)), self.split.held_out)
         tuned_on = TunedOn.of(self.samples.keys[row] for row in seen)
         if self.options.strategy == "recalibrate":
             tuned_on = NOTHING  # it saw no label
+        if self.options.strategy != "scratch":
+            tuned_on |= before
         self._say("export", 0.0)
         folder = self._export(trained, tuned_on)
         return self._finished(folder, self._rows(ImageEmbedder.load(folder)), figures, tuned_on, start)

@@ -12,10 +12,12 @@ import numpy.typing as npt
 from training.errors import FinetuneError, InputError
 from training.manifest import Preprocess
 from training.preprocess import decode_image
+from training.tuned import TunedOn
 
 Pixels = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 FEWEST_OF_A_CLASS = 2
+NOTHING = TunedOn()
 # Training inputs from which a tenth can be spared to watch for overfitting while training goes on.
 FEWEST_TO_WATCH, WATCHED_SHARE = 150, 0.1
 
@@ -103,19 +105,32 @@ class Split:
     held_out: Ints
 
     @classmethod
-    def of(cls, samples: Samples, share: float, seed: int) -> "Split":
+    def of(cls, samples: Samples, share: float, seed: int, tuned_on: TunedOn = NOTHING) -> "Split":
         """Part each class; equal inputs stay on one side.
+
+        Parameters
+        ----------
+        tuned_on : inputs that the network was trained on before: they are not held out again, which leaves
+            fewer to be held out of a class that has too few others.
 
         Raises
         ------
         FinetuneError
-            A class is too small to be parted.
+            A class is too small to be parted, or the network was trained on all inputs before.
         """
         order = np.random.default_rng(seed).permutation(len(samples))
         keys, first = np.unique(np.array(samples.keys), return_index=True)
         place = dict(zip(keys.tolist(), order[first].tolist(), strict=True))
         ranks = np.array([place[key] for key in samples.keys])
+        is_seen = np.array([key in tuned_on.inputs for key in samples.keys])
+        ranks += len(samples) * is_seen
         held_out = _take(ranks, samples, np.arange(len(samples)), share)
+        held_out = held_out[~is_seen[held_out]]
+        if not len(held_out):
+            raise FinetuneError(
+                "the network was trained on all of these inputs before, so none can judge the result: add"
+                " some that it has not seen, or train the network that it came from"
+            )
         rest = np.setdiff1d(np.arange(len(samples)), held_out)
         watched = np.empty(0, np.int64)
         if len(rest) >= FEWEST_TO_WATCH:

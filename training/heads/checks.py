@@ -78,9 +78,10 @@ class Findings:
     Attributes
     ----------
     examples : number of examples
-    label_errors : every example of which the class remains without it, by `score`; none of a multi-label set
+    label_errors : every example that can be held out, by `score`: its class remains without it, and the
+        extractor was not trained on it; none of a multi-label set
     duplicates : groups, those of conflicting labels first
-    outliers : every example that has a class, by typicality
+    outliers : every example that has a class and that the extractor was not trained on, by typicality
     """
 
     examples: int
@@ -95,23 +96,25 @@ def check_examples(
     *,
     options: FitOptions = DEFAULT_OPTIONS,
     layer_dims: Mapping[str, int] | None = None,
+    unseen: Sequence[bool] | None = None,
 ) -> Findings:
     """Look for wrong labels, near duplicates and outliers.
 
     The findings depend on the set of examples and the options, not on the order of the examples. Labels and
     outliers are judged by the layers of the options, copies by the first layer of a row: taps of different
-    images are too alike.
+    images are too alike. An extractor that was trained on an example sees it as its label says, right or
+    wrong: such examples are compared, but not judged.
 
     Parameters
     ----------
-    embeddings, labels, options, layer_dims : as `fit_head` takes them
+    embeddings, labels, options, layer_dims, unseen : as `fit_head` takes them
 
     Raises
     ------
     NoExamplesError, TooFewClassesError, SupportSetError
         As `fit_head`.
     """
-    rows = gather(embeddings, labels, options.task, options.seed, layer_dims)
+    rows = gather(embeddings, labels, options.task, options.seed, layer_dims, unseen)
     support, first = choose_layers(rows, options).support, rows.on(rows.layers[:1])
     members = _members(support)
     features = first.features(LIKENESS_TRANSFORM)
@@ -165,9 +168,10 @@ def _duplicates(
 
 def _outliers(support: SupportSet, typicality: Doubles, members: list[list[int]]) -> tuple[Outlier, ...]:
     has_class = np.asarray(support.indicator[:, : len(support.labels)].any(axis=1))
+    is_judged = has_class if support.unseen is None else has_class & support.unseen
     return tuple(
         Outlier(index, float(typicality[row]))
         for row in np.argsort(typicality, kind="stable").tolist()
-        if has_class[row]
+        if is_judged[row]
         for index in members[row]
     )

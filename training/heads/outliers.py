@@ -23,16 +23,20 @@ def held_out_typicality(features: Floats, support: SupportSet) -> Doubles:
     """About the share of examples that are farther from their nearest class mean: (n,) in [0, 1].
 
     The upper tail of a normal distribution of log distances that meets their median and upper quartile, so
-    that the outliers do not widen it.
+    that the outliers do not widen it. Examples that the extractor was trained on are nearer than others are,
+    so those do not count where there are such.
 
     Parameters
     ----------
     features : (n, d) float32 of unit length, of the support set's examples
     """
     logs = np.log(np.maximum(1 - _nearest_mean(features, support), SMALLEST_DISTANCE))
-    middle, upper = np.quantile(logs, (0.5, 0.75))
-    seen = ((upper - middle) / UPPER_QUARTILE) ** 2
-    spread = np.sqrt((PRIOR_COUNT * PRIOR_SPREAD**2 + len(logs) * seen) / (PRIOR_COUNT + len(logs)))
+    usual = logs
+    if support.unseen is not None and support.unseen.any():
+        usual = logs[support.unseen]
+    middle, upper = np.quantile(usual, (0.5, 0.75))
+    found = ((upper - middle) / UPPER_QUARTILE) ** 2
+    spread = np.sqrt((PRIOR_COUNT * PRIOR_SPREAD**2 + len(usual) * found) / (PRIOR_COUNT + len(usual)))
     return np.asarray(ndtr((middle - logs) / spread))
 
 

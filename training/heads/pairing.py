@@ -62,7 +62,11 @@ class Rows:
 
 
 def pair_extractors(
-    before: Rows, after: Rows, labels: Sequence[str] | Sequence[Collection[str]]
+    before: Rows,
+    after: Rows,
+    labels: Sequence[str] | Sequence[Collection[str]],
+    *,
+    unseen: Sequence[bool] | None = None,
 ) -> Paired | None:
     """Fit on the rows of two extractors and compare the held-out answers; None if there are none.
 
@@ -70,6 +74,7 @@ def pair_extractors(
     ----------
     before, after : of the same inputs in the same order, with options of the same task
     labels : as in `fit_head`
+    unseen : whether neither extractor was trained on each input: only such are held out. None: on no input
 
     Raises
     ------
@@ -77,8 +82,8 @@ def pair_extractors(
         As `fit_head`.
     """
     with one_thread_for(len(labels)):
-        first, classes = _held_out_right(before, labels)
-        second, _ = _held_out_right(after, labels)
+        first, classes = _held_out_right(before, labels, unseen)
+        second, _ = _held_out_right(after, labels, unseen)
     both = ~(np.isnan(first) | np.isnan(second))
     if not both.any():
         return None
@@ -125,11 +130,11 @@ def _correlation(right: int, gained: int, lost: int, wrong: int) -> float:
 
 
 def _held_out_right(
-    rows: Rows, labels: Sequence[str] | Sequence[Collection[str]]
+    rows: Rows, labels: Sequence[str] | Sequence[Collection[str]], unseen: Sequence[bool] | None
 ) -> tuple[npt.NDArray[np.float64], int]:
     """Whether each of the n examples was answered right while held out (1, 0; NaN if it never was), and K."""
     options = rows.options
-    gathered = gather(rows.values, labels, options.task, options.seed, rows.layer_dims)
+    gathered = gather(rows.values, labels, options.task, options.seed, rows.layer_dims, unseen)
     support = choose_layers(gathered, options).support
     selected = select(support, options)
     fit = selected.fit

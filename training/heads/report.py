@@ -17,6 +17,7 @@ from training.heads.learning import ask_part, forecast_accuracy
 from training.heads.selection import Selected
 from training.heads.support import Doubles, Ints, SupportSet
 
+TUNED = "tuned_on_these_examples"
 DEPENDENCE = (
     5.0  # covers the truth in nine of ten runs from 5 examples of each class on (docs/experiments.md)
 )
@@ -24,6 +25,7 @@ FEW_EXAMPLES = 5
 DOMINANT_SHARE, DOMINANT_RATIO = 0.5, 5.0
 OVERLAP = 0.25
 MAX_OVERLAPS = 5
+FEW_UNSEEN = 30  # held-out examples below which it is told that only they judge a head
 
 
 @dataclass(frozen=True)
@@ -200,10 +202,33 @@ def _learning(
 
 def _warnings(support: SupportSet, held: HeldOut, counts: Ints, figures: Figures) -> Iterator[dict[str, str]]:
     for code, message in (
+        *_tuned_warnings(support, len(held.truth)),
         *_size_warnings(held, counts),
         *_content_warnings(support, held.labels, figures.cells),
     ):
         yield {"code": code, "message": message}
+
+
+def _tuned_warnings(support: SupportSet, held_out: int) -> Iterator[tuple[str, str]]:
+    if support.unseen is None or support.unseen.all() or held_out >= FEW_UNSEEN:
+        return
+    total, seen = support.multiplicity.sum(), support.multiplicity[~support.unseen].sum()
+    if seen == total:
+        message = (
+            "The extractor was trained on all of these examples, so what it says of them flatters it: how "
+            "good this head is cannot be told. Add examples that it has not seen, or evaluate on such."
+        )
+    elif held_out:
+        message = (
+            f"The extractor was trained on {seen} of {total} examples, so accuracy and calibration rest on "
+            f"{held_out} others alone."
+        )
+    else:
+        message = (
+            f"The extractor was trained on {seen} of {total} examples, and none of the others can be held "
+            "out: how good this head is cannot be told."
+        )
+    yield TUNED, message
 
 
 def _size_warnings(held: HeldOut, counts: Ints) -> Iterator[tuple[str, str]]:

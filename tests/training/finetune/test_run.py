@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from service.extractor import Extractor
+from tests.conftest import cells_options
 from training.backbones import CATALOGUE, WeightsChoice, load_backbone
 from training.errors import DeviceError, FinetuneError, FinetuneStoppedError
 from training.export import is_exported
@@ -18,26 +19,10 @@ from training.finetune.network import load_network
 from training.finetune.recipe import recipe_of
 from training.finetune.run import Finetuned
 from training.graph import PixelsToRow
-from training.image_folder import images_under
 from training.manifest import FILES, Manifest
 from training.tuned import TunedOn
 
-PER_CLASS = 6
-OPTIONS = FinetuneOptions(strategy="last-blocks", keep="stage6", epochs=2, augment=False, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def cells(data_root: Path) -> tuple[list[bytes], list[str]]:
-    """A few blood cells of three classes."""
-    paths = [
-        path
-        for folder in sorted((data_root / "blood_cells").iterdir())
-        if folder.is_dir()
-        for path in images_under(folder)[:PER_CLASS]
-    ]
-    return [path.read_bytes() for path in paths], [path.parent.name for path in paths]
-
-
+OPTIONS = cells_options()
 Run = Callable[..., Finetuned]
 
 
@@ -52,13 +37,13 @@ def run(cells: tuple[list[bytes], list[str]], lite0_folder: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def told() -> list[Progress]:
-    return []
+def tuned(tuned_cells: tuple[Finetuned, list[Progress]]) -> Finetuned:
+    return tuned_cells[0]
 
 
 @pytest.fixture(scope="module")
-def tuned(run: Run, told: list[Progress], tmp_path_factory: pytest.TempPathFactory) -> Finetuned:
-    return run(tmp_path_factory.mktemp("runs") / "cells", progress=told.append)
+def told(tuned_cells: tuple[Finetuned, list[Progress]]) -> list[Progress]:
+    return tuned_cells[1]
 
 
 def test_the_result_is_an_extractor_like_any_other(tuned: Finetuned, lite0_folder: Path) -> None:
@@ -117,6 +102,15 @@ def test_progress_only_goes_forward(tuned: Finetuned, told: list[Progress]) -> N
 
 def test_a_tuned_extractor_can_be_tuned_again(tuned: Finetuned, run: Run, tmp_path: Path) -> None:
     again = run(tmp_path / "again", replace(OPTIONS, epochs=1), source=tuned.folder, name="cells-2")
+    before, after = (TunedOn.load(folder).inputs for folder in (tuned.folder, again.folder))
+    # What it was trained on first stays known, and is not held out the second time.
+    assert before <= after
+    assert (
+        0
+        < again.head.report.held_out
+        == again.report["held_out"]["count"]
+        == again.head.report.examples - len(after)
+    )
     assert again.head.extractor_digest != tuned.head.extractor_digest
     assert Manifest.load(again.folder).weights.source.startswith("last-blocks of cells, ")
 

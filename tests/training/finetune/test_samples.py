@@ -11,6 +11,7 @@ from tests.training.finetune.small import SPEC, small_samples
 from tests.training.images import png, scene
 from training.errors import FinetuneError
 from training.finetune.samples import FEWEST_TO_WATCH, Samples, Split
+from training.tuned import TunedOn
 
 
 @settings(max_examples=50, deadline=None)
@@ -40,6 +41,17 @@ def test_the_parts_are_all_inputs_and_no_input_is_in_two(
 def test_the_same_seed_gives_the_same_split() -> None:
     first, second, other = (Split.of(small_samples(), 0.25, seed) for seed in (1, 1, 2))
     assert first.held_out.tolist() == second.held_out.tolist() != other.held_out.tolist()
+
+
+def test_what_the_network_was_trained_on_before_is_not_held_out() -> None:
+    samples = small_samples(12)
+    first = Split.of(samples, 0.25, 0)
+    tuned_on = TunedOn.of(samples.keys[row] for row in first.train)
+    again = Split.of(samples, 0.5, 1, tuned_on)
+    assert again.held_out.tolist() == first.held_out.tolist()
+    assert sorted([*again.train, *again.held_out]) == list(range(len(samples)))
+    with pytest.raises(FinetuneError, match="was trained on all of these inputs before"):
+        Split.of(samples, 0.25, 0, TunedOn.of(samples.keys))
 
 
 def test_a_class_of_one_cannot_be_parted() -> None:
