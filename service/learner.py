@@ -29,7 +29,8 @@ from service.store import (
     Task,
 )
 from service.support import Member, arranged, class_names, of_classes
-from training.heads import FitOptions, Head, fit_head, save_head
+from service.train_options import TrainOptions
+from training.heads import Head, fit_head, save_head
 
 # A writer that loses this often against others gives up with a 409 and leaves the retry to its caller.
 MAX_ATTEMPTS = 8
@@ -37,22 +38,6 @@ MAX_ATTEMPTS = 8
 
 class HeadMovedError(Exception):
     """The embeddings that were made for a head are not of its extractor any more. No client sees it."""
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """How to train: the options of the fit, which classes take part (None: all), whether to publish."""
-
-    fit: FitOptions = FitOptions()
-    classes: tuple[str, ...] | None = None
-    publish: bool = True
-
-    def of_task(self, task: Task) -> "TrainOptions":
-        """The options for a head of this task."""
-        return replace(self, fit=replace(self.fit, task=task))
-
-    def as_dict(self) -> dict[str, object]:
-        return {**self.fit.as_dict(), "classes": None if self.classes is None else list(self.classes)}
 
 
 @dataclass(frozen=True)
@@ -265,7 +250,7 @@ class Learner:
         start: float,
     ) -> Taught:
         fit_start = time.perf_counter()
-        train = None if train is None else train.of_task(plan.task)
+        train = None if train is None else self._complete(train, plan, embedder)
         head = None if train is None else self._fit(plan, embedder, train, intake)
         fit_end = time.perf_counter()
         change = plan.change
@@ -290,6 +275,13 @@ class Learner:
             trained=head,
             timings_ms={name: round(seconds * 1e3, 3) for name, seconds in timings_s.items()},
         )
+
+    def _complete(self, train: TrainOptions, plan: Plan, embedder: Embedder) -> TrainOptions:
+        """The options with what they leave open, from the newest version on the head's extractor."""
+        before = None
+        if plan.head is not None and train.said is not None:
+            before = self._store.versions.newest(plan.head.id, embedder.extractor.digest)
+        return train.after(before, embedder.extractor.layer_dims).of_task(plan.task)
 
     def _commit(self, change: Change, intake: Intake | None) -> Committed:
         """Commit, with the inputs of an intake that are to be kept."""

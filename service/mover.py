@@ -16,10 +16,11 @@ from service.embedder import Embedder
 from service.embedders import Embedders
 from service.errors import ApiError
 from service.layers import require_layers
-from service.learner import MAX_ATTEMPTS, TrainOptions, conflict
+from service.learner import MAX_ATTEMPTS, conflict
 from service.reembedding import reembed
 from service.store import HeadRow, RevisionConflictError, Store
 from service.support import Member, arranged, of_classes
+from service.train_options import TrainOptions
 from training.heads import Head, fit_head
 
 Switch = Literal["better", "always", "never"]
@@ -108,7 +109,8 @@ class Mover:
         members = [Member(key, label) for key, label in zip(support.keys, support.labels, strict=True)]
         keys, labels = arranged(of_classes(members, train.classes), support.task)
         rows = target.matrix(keys, reembedded.vectors)
-        options = train.of_task(support.task)
+        newest = self._store.versions.newest(head.id, head.extractor_digest)
+        options = train.after(newest, target.extractor.layer_dims).of_task(support.task)
         with metrics.stage("fit"):
             trained = fit_head(
                 rows,

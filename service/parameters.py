@@ -3,16 +3,18 @@
 Knows names, types and bounds. Does not know what they do.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.store import SINGLE_LABEL, Task
+from training.heads import AUTO
 from training.heads.layers import EMBEDDING
 
 MAX_PAGE = 1000
 MAX_LABEL = 256
+LEFT_OUT = "Left out: as in the newest version of the head; PUT starts from the default."
 
 HeadName = Annotated[
     str,
@@ -47,6 +49,14 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _left_to_choose(value: object) -> object:
+    return None if value == AUTO else value
+
+
+def _or_auto(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"const": AUTO})
+
+
 class FitParameters(Parameters):
     """How a head is fitted."""
 
@@ -55,36 +65,49 @@ class FitParameters(Parameters):
         Field(
             ge=1e-6,
             le=1e6,
-            description="Strength of the L2 penalty; left out: chosen from the data.",
+            description=f"Strength of the L2 penalty; `auto`, the default: chosen from the data. {LEFT_OUT}",
             examples=[1.0],
+            json_schema_extra=_or_auto,
         ),
+        BeforeValidator(_left_to_choose),
     ] = None
     transform: Annotated[
-        Literal["signed_root_l2", "l2"] | None,
+        Literal["signed_root_l2", "l2", "auto"] | None,
         Field(
-            description="From embeddings to features; left out: chosen from the data.",
+            description=f"From embeddings to features; `auto`, the default: chosen from the data. {LEFT_OUT}",
             examples=["signed_root_l2"],
         ),
     ] = None
     unknown_rate: Annotated[
-        float, Field(ge=0, le=0.5, description="Share of in-class inputs that may be called unknown.")
-    ] = 0.05
+        float | None,
+        Field(
+            ge=0,
+            le=0.5,
+            description="Share of in-class inputs that may be called unknown; the default is 0.05. The"
+            f" `threshold` of the version before makes way for it. {LEFT_OUT}",
+        ),
+    ] = None
     threshold: Annotated[
         float | None,
         Field(
-            ge=0, le=1, description="Typicality below which an input is unknown; left out: from unknown_rate."
+            ge=0,
+            le=1,
+            description="Typicality below which an input is unknown; `auto`, the default: from"
+            f" `unknown_rate`. {LEFT_OUT}",
+            json_schema_extra=_or_auto,
         ),
+        BeforeValidator(_left_to_choose),
     ] = None
     layers: Annotated[
-        str,
+        str | None,
         Field(
             pattern=r"^[A-Za-z0-9_.-]+(,[A-Za-z0-9_.-]+)*$",
             max_length=1024,
             description="Layers of the extractor that the head uses, with commas between them; `auto` chooses"
-            " them from the data.",
+            f" them from the data. The default is `{EMBEDDING}`. {LEFT_OUT}",
             examples=["auto", "embedding,stage5"],
         ),
-    ] = EMBEDDING
+    ] = None
 
 
 class TrainParameters(FitParameters):

@@ -28,6 +28,7 @@ from service.store import (
 )
 from training.errors import FinetuneStoppedError, HeadstartError, ManifestError
 from training.finetune import FinetuneOptions, Progress, finetune
+from training.finetune.judge import HEAD_OPTIONS
 from training.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ class FinetuneRunner:
                 publish=wanted,
                 head_id=head.id,
                 options={
+                    **HEAD_OPTIONS.as_dict(),
                     "job": job.row.id,
                     "finetune": dict(job.row.options),
                     "finetuned": {"is_better": finetuned.is_better, **finetuned.report},

@@ -7,7 +7,6 @@ from starlette.responses import Response
 
 from service.envelope import answer
 from service.ingest import read_batch, validate_label
-from service.learner import TrainOptions
 from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
 from service.parameters import (
     MAX_LABEL,
@@ -23,6 +22,7 @@ from service.routes.common import EngineOf, off_loop, read_model, with_body
 from service.routes.heads import render_taught, train_options
 from service.schemas import ExampleInfo, ExamplePage, TaughtAnswer
 from service.store import ExampleRow
+from service.train_options import TrainOptions
 
 router = APIRouter(prefix="/v1/heads/{name}/examples", tags=["examples"])
 

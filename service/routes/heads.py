@@ -11,7 +11,7 @@ from service.errors import ApiError
 from service.importer import is_imported
 from service.ingest import read_batch
 from service.layers import layers_in
-from service.learner import Taught, TrainOptions
+from service.learner import Taught
 from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
 from service.parameters import (
     CreateParameters,
@@ -25,9 +25,12 @@ from service.parameters import (
 from service.routes.common import EngineOf, off_loop, read_model, with_body
 from service.schemas import HeadDescription, HeadPage, TaughtAnswer
 from service.store import HeadRow, HeadSummary
+from service.train_options import RETAINED, TrainOptions
 from training.heads import AUTO, NEGATIVE_LABEL, FitOptions
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
+
+DEFAULTS = FitOptions()
 
 
 @router.put(
@@ -42,10 +45,11 @@ async def put_head(
 ) -> Response:
     """Create a head from labelled examples, or replace the examples of an existing one.
 
-    Trains and publishes a version at once. A replaced head keeps its earlier versions. In a multi-label head
-    (`task=multi_label`) an input may have several labels: post it under each, or in JSON with `labels`. The
-    label `__none__` is for inputs of none of the classes. With `keep_inputs=false` only the embeddings of the
-    examples are stored, and what a replaced head kept is deleted.
+    Trains and publishes a version at once. How it is fitted starts from the defaults, whatever the head was
+    like. A replaced head keeps its earlier versions. In a multi-label head (`task=multi_label`) an input may
+    have several labels: post it under each, or in JSON with `labels`. The label `__none__` is for inputs of
+    none of the classes. With `keep_inputs=false` only the embeddings of the examples are stored, and what a
+    replaced head kept is deleted.
     """
     batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
     parameters = with_body(query, batch.options)
@@ -56,7 +60,7 @@ async def put_head(
         extractor=parameters.extractor,
         task=parameters.task,
         keep_inputs=parameters.keep_inputs,
-        train=train_options(parameters) if parameters.train else None,
+        train=train_options(parameters, anew=True) if parameters.train else None,
         skip_bad=parameters.on_error == "skip",
     )
     return answer(render_taught(taught), 201)
@@ -92,7 +96,10 @@ async def delete_head(engine: EngineOf, name: HeadName) -> Response:
 async def train_head(
     request: Request, engine: EngineOf, name: HeadName, query: Annotated[TrainParameters, Query()]
 ) -> Response:
-    """Train a new version from the support set as it is. Nothing is embedded again."""
+    """Train a new version from the support set as it is. Nothing is embedded again.
+
+    How it is fitted is as in the newest version of the head, except for what the request says.
+    """
     body = await read_model(request, TrainRequest)
     parameters = with_body(query, body.model_dump(exclude_unset=True, exclude={"classes"}))
     classes = None if body.classes is None else tuple(body.classes)
@@ -100,17 +107,23 @@ async def train_head(
     return answer(render_taught(taught), 201)
 
 
-def train_options(parameters: TrainParameters, classes: tuple[str, ...] | None = None) -> TrainOptions:
-    return TrainOptions(fit=fit_options(parameters), classes=classes, publish=parameters.publish)
+def train_options(
+    parameters: FitParameters, classes: tuple[str, ...] | None = None, *, anew: bool = False
+) -> TrainOptions:
+    """The options of a request; what it leaves out is as in the version before, or the default if `anew`."""
+    said = None if anew else frozenset(parameters.model_fields_set) & frozenset(RETAINED)
+    publish = parameters.publish if isinstance(parameters, TrainParameters) else True
+    return TrainOptions(fit=_fit_options(parameters), classes=classes, publish=publish, said=said)
 
 
-def fit_options(parameters: FitParameters) -> FitOptions:
+def _fit_options(parameters: FitParameters) -> FitOptions:
+    rate, layers = parameters.unknown_rate, parameters.layers
     return FitOptions(
         regularisation=parameters.regularisation,
-        transform=parameters.transform,
-        unknown_rate=parameters.unknown_rate,
+        transform=None if parameters.transform == AUTO else parameters.transform,
+        unknown_rate=DEFAULTS.unknown_rate if rate is None else rate,
         threshold=parameters.threshold,
-        layers=_layers(parameters.layers),
+        layers=DEFAULTS.layers if layers is None else _layers(layers),
     )
 
 

@@ -6,13 +6,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.envelope import answer
-from service.learner import TrainOptions
 from service.move_schemas import MovedAnswer
 from service.mover import Moved
 from service.openapi import STATE_STATUSES, errors, json_body
 from service.parameters import HeadName, MoveRequest
 from service.routes.common import EngineOf, off_loop, read_model
-from service.routes.heads import fit_options
+from service.routes.heads import train_options
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
 
@@ -38,7 +37,7 @@ async def move_head(request: Request, engine: EngineOf, name: HeadName) -> Respo
         name,
         extractor=body.extractor,
         switch=body.switch,
-        train=TrainOptions(fit=fit_options(body), classes=classes),
+        train=train_options(body, classes),
     )
     return answer(render(moved), 201)
 

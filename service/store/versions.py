@@ -33,6 +33,16 @@ NEWEST = (
     .order_by(_versions.c.number.desc())
     .limit(bindparam("most"))
 )
+NEWEST_ON = (
+    select(_versions, _files.c.sha256, _files.c.size_bytes)
+    .join(_files, (_files.c.head_id == _versions.c.head_id) & (_files.c.number == _versions.c.number))
+    .where(
+        _versions.c.head_id == bindparam("head"),
+        _versions.c.extractor_digest == bindparam("extractor"),
+    )
+    .order_by(_versions.c.number.desc())
+    .limit(1)
+)
 HEAD_EXISTS = select(_heads.c.id).where(_heads.c.name == bindparam("name"))
 FILE = select(_files.c.data, _files.c.sha256).where(
     _files.c.head_id == bindparam("head"), _files.c.number == bindparam("wanted")
@@ -89,6 +99,14 @@ class Versions:
         if row is None:
             raise _no_version(head, number)
         return _version_row(row)
+
+    def newest(self, head_id: int, extractor_digest: str) -> VersionRow | None:
+        """The newest version of a head that is of an extractor; None if there is none, or no such head."""
+        with self._database.single() as connection:
+            row = connection.execute(
+                NEWEST_ON, {"head": head_id, "extractor": extractor_digest}
+            ).one_or_none()
+        return None if row is None else _version_row(row)
 
     def file(self, head_id: int, number: int) -> bytes:
         """The head file of a version, as it was committed.

@@ -326,7 +326,7 @@ function showReport({ report, warnings }) {
   $("accuracy").textContent = known ? percent(accuracy) : "Not known";
   $("interval").textContent = known
     ? `accuracy on examples held out; 95% interval from ${percent(low)} to ${percent(high)}`
-    : "Too few examples to hold some out and test on them.";
+    : "No example could be held out to test on.";
   const { accuracy: expected } = report.forecast ?? {};
   $("forecast").textContent = expected > accuracy ? `With twice the examples, about ${percent(expected)} is to be expected.` : "";
   $("range").classList.toggle("unseen", !known);

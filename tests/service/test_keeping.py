@@ -20,8 +20,8 @@ from service import keeper
 from service.config import Settings
 from service.engine import Engine, prepare
 from service.errors import ApiError
-from service.learner import TrainOptions
 from service.store import HeadNotFoundError, RevisionConflictError, StoreUnavailableError
+from service.train_options import TrainOptions
 from tests.service.conftest import batch
 from tests.service.images import png
 

@@ -11,9 +11,10 @@ from service import learner
 from service.engine import Engine
 from service.errors import ApiError
 from service.ingest import Batch, Input
-from service.learner import Taught, TrainOptions
+from service.learner import Taught
 from service.routes.predictions import render
 from service.store import MULTI_LABEL, SINGLE_LABEL, Task
+from service.train_options import TrainOptions
 from tests.service.conftest import batch
 from tests.service.images import png
 from training.errors import TooFewClassesError

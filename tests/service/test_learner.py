@@ -8,8 +8,9 @@ import pytest
 
 from service.engine import Engine
 from service.errors import ApiError
-from service.learner import MAX_ATTEMPTS, TrainOptions
+from service.learner import MAX_ATTEMPTS
 from service.store import Change, ExampleNotFoundError, HeadNotFoundError, RevisionConflictError
+from service.train_options import TrainOptions
 from tests.service.conftest import batch
 from tests.service.images import png
 from training.errors import TooFewClassesError

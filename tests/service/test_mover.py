@@ -11,7 +11,6 @@ from service.config import Settings
 from service.embedders import open_registered
 from service.engine import Engine, prepare
 from service.errors import ApiError
-from service.learner import TrainOptions
 from service.mover import Moved
 from service.registry import Registry
 from service.store import (
@@ -21,6 +20,7 @@ from service.store import (
     ExtractorNotFoundError,
     HeadNotFoundError,
 )
+from service.train_options import TrainOptions
 from tests.service.conftest import batch, tiny_extractor
 from tests.service.images import sided
 from training.errors import NoExamplesError

@@ -12,7 +12,6 @@ import pytest
 from service.config import Settings
 from service.engine import Engine, prepare
 from service.errors import ApiError
-from service.learner import TrainOptions
 from service.registry import Registry
 from service.store import (
     ExtractorExistsError,
@@ -21,6 +20,7 @@ from service.store import (
     ExtractorUnavailableError,
     Store,
 )
+from service.train_options import TrainOptions
 from tests.service.conftest import batch, tiny_extractor
 from tests.service.images import png
 from training.errors import ManifestError

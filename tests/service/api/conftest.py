@@ -1,6 +1,8 @@
 """The REST application on the tiny extractor, asked in this process."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -16,6 +18,15 @@ SHADES = {"dark": 40, "light": 200}
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
+    prepare(settings)
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture
+def tapped(settings: Settings, tapped_folder: Path) -> Iterator[TestClient]:
+    """A server of an extractor with taps and, under `extractor=tiny`, of one without."""
+    settings = replace(settings, extractors=(str(tapped_folder), *settings.extractors))
     prepare(settings)
     with TestClient(create_app(settings)) as client:
         yield client

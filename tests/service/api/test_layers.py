@@ -1,7 +1,5 @@
 """Heads on several layers over REST: chosen, shown, kept, exported, imported, refused."""
 
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from service.api import create_app
-from service.config import Settings
-from service.engine import prepare
 from service.extractor import Extractor
 from tests.service.api.conftest import check, photographs
 from training.heads import FitOptions, fit_head, load_head, save_head
 
 ALL = ["embedding", "stage2", "stage3"]
-
-
-@pytest.fixture
-def tapped(settings: Settings, tapped_folder: Path) -> Iterator[TestClient]:
-    """A server of an extractor with taps and, under `extractor=tiny`, of one without."""
-    settings = replace(settings, extractors=(str(tapped_folder), *settings.extractors))
-    prepare(settings)
-    with TestClient(create_app(settings)) as client:
-        yield client
 
 
 def put(client: TestClient, name: str, query: str = "") -> dict:

@@ -19,7 +19,6 @@ from service.finetuner import KIND
 from service.jobs import Presence, Runner, StopSignals, Worker
 from service.jobs.finetuning import FinetuneRunner
 from service.jobs.job import Job
-from service.learner import TrainOptions
 from service.parameters import FinetuneRequest
 from service.store import (
     CANCELLED,
@@ -31,6 +30,7 @@ from service.store import (
     StoreUnavailableError,
     SupportSet,
 )
+from service.train_options import TrainOptions
 from tests.service.conftest import batch
 from tests.service.images import png
 from training.finetune.run import Finetuned
@@ -87,6 +87,7 @@ def test_a_new_head_on_the_same_extractor_is_a_version_and_registers_nothing(eng
     assert done.result["report"]["held_out"]["count"] == 4
     version = engine.store.versions.get("shades", 2)
     assert (version.options["job"], version.parent_version) == (job.id, 1)
+    assert (version.options["layers"], version.options["threshold"]) == ("auto", None)
     assert engine.store.heads.get("shades").published_version == 1
     assert not engine.store.extractors.list()
     assert not list((engine.settings.home / "jobs").iterdir())

@@ -122,6 +122,17 @@ def test_an_unpublished_version_may_be_of_another_extractor(store: Store) -> Non
         change("pets", version=NewVersion(file=b"", classes=[], extractor=("other", OTHER)))
 
 
+def test_the_newest_version_of_an_extractor_is_found(store: Store) -> None:
+    head = store.heads.commit(change("pets", 1)).head
+    store.heads.commit(change("others", 1))
+    assert store.versions.newest(head.id, OTHER) is None
+    head = store.heads.commit(change("pets", 2, head_id=head.id, expected_revision=head.revision)).head
+    store.heads.commit(moved(head, 1, 2))
+    found = [store.versions.newest(head.id, digest) for digest in (DIGEST, OTHER)]
+    assert found == [store.versions.get("pets", number) for number in (2, 3)]
+    assert store.versions.newest(head.id + 100, DIGEST) is None
+
+
 def test_what_is_deleted_goes_for_every_extractor_of_the_head(store: Store) -> None:
     head = store.heads.commit(change("pets", 1, 2)).head
     head = store.heads.commit(moved(head, 1, 2)).head
