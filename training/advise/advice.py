@@ -21,8 +21,8 @@ from training.advise.measures import Measures, measure
 from training.advise.plans import LITTLE_ROOM, Plan, head_plan, layers_plan, room, training_plan
 from training.advise.words import Warned, reasons, summarise, warnings
 from training.heads.fit import fit_head
+from training.heads.gathering import gather
 from training.heads.options import SINGLE_LABEL, FitOptions
-from training.heads.support import gather
 from training.heads.threads import one_thread_for
 
 MOST_EXAMINED = 3000  # examples that figures are taken from, in the proportions of all

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.heads.fit import DEFAULT_OPTIONS
+from training.heads.gathering import gather
 from training.heads.layer_choice import choose_layers
 from training.heads.neighbours import Copies, find_copies, find_neighbours
 from training.heads.options import FitOptions
 from training.heads.outliers import held_out_typicality
-from training.heads.support import NEGATIVE_LABEL, Doubles, SupportSet, gather
+from training.heads.support import NEGATIVE_LABEL, Doubles, SupportSet
 from training.heads.suspicion import held_out_chances
 
 LIKENESS_TRANSFORM = "l2"  # separates copies from other images as well as the signed root does

@@ -6,13 +6,14 @@ from time import perf_counter
 
 from training import __version__
 from training.heads.calibration import calibrate
+from training.heads.gathering import gather
 from training.heads.head import Head
 from training.heads.layer_choice import choose_layers
 from training.heads.memory import keep_freed_memory
 from training.heads.options import FitOptions
 from training.heads.report import make_report
 from training.heads.selection import select
-from training.heads.support import SupportSet, gather
+from training.heads.support import SupportSet
 from training.heads.threads import one_thread_for
 from training.heads.typicality import Typicality, fit_typicality
 

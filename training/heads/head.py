@@ -8,10 +8,11 @@ import numpy.typing as npt
 
 from training.errors import ExtractorMismatchError, InputError
 from training.heads.calibration import Calibration
+from training.heads.gathering import check_embeddings
 from training.heads.layers import Layer, layer_features, side_by_side, total_dim
 from training.heads.options import check_threshold
 from training.heads.report import Report
-from training.heads.support import Doubles, Ints, check_embeddings
+from training.heads.support import Doubles, Ints
 from training.heads.transform import Floats
 from training.heads.typicality import Typicality
 

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from training.heads.calibration import calibrate
 from training.heads.figures import SURE, wilson_interval
+from training.heads.gathering import gather
 from training.heads.layer_choice import choose_layers
 from training.heads.options import FitOptions
 from training.heads.report import DEPENDENCE, HeldOut
 from training.heads.selection import select
-from training.heads.support import gather
 from training.heads.threads import one_thread_for
 
 

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from training.errors import ExtractorMismatchError, InputError
 from training.heads.calibration import sigmoid
+from training.heads.gathering import check_embeddings
 from training.heads.head import SURELY_NONE, Head
 from training.heads.layers import Layer, layer_features
-from training.heads.support import Ints, check_embeddings
+from training.heads.support import Ints
 from training.heads.transform import Floats
 from training.heads.typicality import SMALLEST_DISTANCE
 

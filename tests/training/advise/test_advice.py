@@ -12,7 +12,7 @@ from training.advise import Advice, SourceKnowledge, advise
 from training.advise.advice import SCENARIOS
 from training.advise.size import Size
 from training.errors import NoExamplesError, TooFewClassesError
-from training.heads.support import gather
+from training.heads.gathering import gather
 from training.manifest import Manifest
 
 RowsOf = Callable[[str], Rows]

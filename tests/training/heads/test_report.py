@@ -8,10 +8,10 @@ from tests.training.heads.clouds import clouds
 from training.heads import FitOptions, fit_head
 from training.heads.calibration import calibrate
 from training.heads.figures import MAX_MATRIX
+from training.heads.gathering import gather
 from training.heads.learning import ask_part, forecast_accuracy
 from training.heads.report import accuracy_interval
 from training.heads.selection import select
-from training.heads.support import gather
 
 
 @pytest.fixture(scope="module")

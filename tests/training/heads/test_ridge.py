@@ -3,8 +3,8 @@ import pytest
 from sklearn.linear_model import Ridge as SklearnRidge
 
 from tests.training.heads.clouds import clouds
+from training.heads.gathering import gather
 from training.heads.ridge import dual_scores, fit_dual, fit_primal, is_dual, moments_of, span_of, unmasked
-from training.heads.support import gather
 
 
 def _dual(support, penalty):

@@ -3,8 +3,8 @@ import pytest
 
 from tests.training.heads.clouds import clouds
 from training.heads import FitOptions, fit_head
+from training.heads.gathering import gather
 from training.heads.selection import select
-from training.heads.support import gather
 from training.heads.transform import transform_features
 from training.heads.typicality import EXACT_LIMIT, _directions, fit_typicality
 
