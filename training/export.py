@@ -147,6 +147,10 @@ def _write(
     if source is not None:
         source.save(partial)
     backbone.classifier.save(partial)
+    if choice.path is not None:  # nobody else has them
+        from training.backbones.weights import save_weights
+
+        save_weights(backbone.module, partial)
     return write_extractor(backbone, partial, parity_inputs=encoded, tell=tell)
 
 

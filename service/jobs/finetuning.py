@@ -6,6 +6,7 @@ Knows how a run is begun, taken up again and made the head's. Does not know how 
 import hashlib
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,11 @@ from service.store import (
     SupportSet,
     VersionRow,
 )
+from service.train_options import TrainOptions
 from training.errors import FinetuneStoppedError, HeadstartError, ManifestError
 from training.finetune import FinetuneOptions, Progress, finetune
-from training.finetune.judge import HEAD_OPTIONS
-from training.manifest import Manifest
+from training.heads import AUTO, FitOptions
+from training.manifest import EMBEDDING, Manifest
 
 if TYPE_CHECKING:
     from training.finetune.run import Finetuned
@@ -62,9 +64,10 @@ class FinetuneRunner:
             job.log("an earlier attempt made the version already")
             return _result_of(made, head)
         support, inputs = self._inputs_of(job, head)
-        finetuned = self._train(job, head, support, inputs)
+        fit = self._fit_of(head)
+        finetuned = self._train(job, head, support, inputs, fit)
         job.require_held()
-        return self._adopt(job, head, support, finetuned)
+        return self._adopt(job, head, support, finetuned, fit)
 
     def _head_of(self, job: Job) -> HeadRow:
         head = self._store.heads.get(job.row.head)
@@ -95,7 +98,16 @@ class FinetuneRunner:
                 continue  # an example was removed meanwhile
         raise conflict()
 
-    def _train(self, job: Job, head: HeadRow, support: SupportSet, inputs: list[bytes]) -> "Finetuned":
+    def _fit_of(self, head: HeadRow) -> FitOptions:
+        """How the head is fitted now; on the best layers if it only uses the embedding."""
+        newest = self._store.versions.newest(head.id, head.extractor_digest)
+        layers = self._engine.embedders.with_digest(head.extractor_digest).extractor.layer_dims
+        fit = TrainOptions(said=frozenset()).of_task(head.task).after(newest, layers).fit
+        return replace(fit, layers=AUTO) if fit.layers == (EMBEDDING,) else fit
+
+    def _train(
+        self, job: Job, head: HeadRow, support: SupportSet, inputs: list[bytes], fit: FitOptions
+    ) -> "Finetuned":
         options = {key: value for key, value in job.row.options.items() if key != PUBLISH}
 
         def tell(progress: Progress) -> None:
@@ -115,6 +127,7 @@ class FinetuneRunner:
                 source=self._source_of(head),
                 run_folder=_run_folder(job, support),
                 options=FinetuneOptions.from_dict(options),
+                fit=fit,
                 name=f"{head.name[:MAX_NAME_OF_HEAD]}-{job.row.id[:8]}",
                 progress=tell,
                 should_stop=job.should_stop,
@@ -144,7 +157,7 @@ class FinetuneRunner:
         return self._registry.fetch(row)
 
     def _adopt(
-        self, job: Job, head: HeadRow, support: SupportSet, finetuned: "Finetuned"
+        self, job: Job, head: HeadRow, support: SupportSet, finetuned: "Finetuned", fit: FitOptions
     ) -> Mapping[str, Any]:
         embedder = self._embedder_of(job, head, finetuned)
         now = self._store.examples.support_set(head.id)
@@ -159,7 +172,7 @@ class FinetuneRunner:
                 publish=wanted,
                 head_id=head.id,
                 options={
-                    **HEAD_OPTIONS.as_dict(),
+                    **fit.as_dict(),
                     "job": job.row.id,
                     "finetune": dict(job.row.options),
                     "finetuned": {"is_better": finetuned.is_better, **finetuned.report},

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from training.advise.held_out import Judged
 from training.advise.measures import Measures
+from training.finetune.options import FinetuneOptions
+from training.finetune.schedule import FEW_INPUTS, epochs_for
 from training.heads.options import AUTO
 from training.heads.pairing import Paired
 
@@ -16,13 +18,10 @@ USUAL_LOW, USUAL_HIGH = 0.03, 0.08
 # A training step of one image on one core costs so many times embedding it with onnxruntime, as measured for
 # EfficientNet-Lite0. `last-blocks` trains the last stages only where there are few images to learn from.
 STEP_COST = {"last-blocks": 5.7, "full": 13.0, "conservative": 14.0}
-FEW_INPUTS, STEP_COST_OF_FEW = 600, 2.2
+STEP_COST_OF_FEW = 2.2
 FROZEN_COST = 4.0  # of the layers that `last-blocks` keeps and runs once
-# What fine-tuning does unless it is told otherwise.
-LOOKS = {"last-blocks": 6000, "full": 4000, "conservative": 4000}  # at images, in all epochs
-FEWEST_EPOCHS, MOST_EPOCHS = 8, 30
 LITTLE_ROOM = 0.02  # balanced accuracy below 1 at which no training of layers is worth its time
-HELD_OUT = 0.25  # share of the images that fine-tuning does not train on
+HELD_OUT = FinetuneOptions().held_out
 MS_PER_MINUTE = 60_000
 
 WHAT: dict[Strategy, str] = {
@@ -107,7 +106,7 @@ def training_plan(
 ) -> Plan:
     """Training layers of the network."""
     learned = round((1 - HELD_OUT) * measures.size.examples)
-    epochs = min(max(round(LOOKS[strategy] / max(learned, 1)), FEWEST_EPOCHS), MOST_EPOCHS)
+    epochs = epochs_for(strategy, learned)
     cost = learned * _image_cost(strategy, learned, epochs)
     minutes = None if embed_ms is None else cost * embed_ms / MS_PER_MINUTE
     time = (

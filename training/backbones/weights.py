@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from training.backbones.catalogue import Entry, WeightsChoice
 from training.errors import WeightsError
-from training.manifest import Weights, sha256_of
+from training.manifest import FILES, Weights, sha256_of
 
 Build = Callable[[], torch.nn.Module]
 
@@ -41,6 +42,12 @@ def load_weights(
         _fill(network, path, entry)
     weights = Weights(choice.source(entry), sha256, _licence(entry, choice))
     return network.eval().requires_grad_(False), weights
+
+
+def save_weights(network: torch.nn.Module, folder: Path) -> None:
+    """Write `weights.safetensors`, so that the network can be trained further from the folder alone."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / FILES.weights)
 
 
 def _fill(network: torch.nn.Module, path: Path, entry: Entry) -> None:

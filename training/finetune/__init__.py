@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from training.errors import FinetuneError
 from training.finetune.options import STRATEGIES, FinetuneOptions, Progress
+from training.heads import FitOptions
 
 if TYPE_CHECKING:
     from training.finetune.run import Finetuned
 
-__all__ = ["STRATEGIES", "FinetuneOptions", "Progress", "finetune"]
+HEAD_OPTIONS = FitOptions(layers="auto")
+
+__all__ = ["HEAD_OPTIONS", "STRATEGIES", "FinetuneOptions", "Progress", "finetune"]
 
 
 def finetune(
@@ -25,6 +28,7 @@ def finetune(
     source: Path,
     run_folder: Path,
     options: FinetuneOptions,
+    fit: FitOptions = HEAD_OPTIONS,
     name: str,
     unlabelled: Sequence[bytes] = (),
     weights_path: Path | None = None,
@@ -40,6 +44,7 @@ def finetune(
     inputs, labels : encoded images and the class of each; at least two of every class
     source : the extractor folder to start from
     run_folder : for checkpoints and the result; a new folder, or that of the same run
+    fit : how heads are fitted, that of the result and those that are compared
     name : of the new extractor
     unlabelled : more inputs for `recalibrate`, which needs no labels
     weights_path : the weights file of the source, if it was exported from a file of its own
@@ -65,6 +70,7 @@ def finetune(
         source=source,
         run_folder=run_folder,
         options=options,
+        fit=fit,
         name=name,
         unlabelled=unlabelled,
         weights_path=weights_path,

@@ -18,7 +18,8 @@ from training.finetune.views import Normaliser, Views
 
 FORWARD_BATCH = 64
 CACHE_BYTES = 2 << 30
-MAX_VIEWS = 8
+MAX_VIEWS = 4
+FLOAT_BYTES = 4
 Floats = npt.NDArray[np.float32]
 Tell = Callable[[float], None]
 
@@ -57,6 +58,21 @@ class Feed:
 
 
 @dataclass(frozen=True)
+class ThroughFeed:
+    """Batches of the outputs of kept layers, which run each time: for more inputs than can be cached."""
+
+    feed: Feed
+    first: torch.nn.Module
+
+    def batches(self, groups: list[Ints], epoch: int) -> Iterator[torch.Tensor]:
+        """As `Feed.batches`."""
+        for batch in self.feed.batches(groups, epoch):
+            with torch.no_grad():
+                found = self.first(batch)
+            yield found  # outside, or the mode would be that of the caller, too
+
+
+@dataclass(frozen=True)
 class CachedFeed:
     """Batches of the outputs of kept layers. Each epoch takes one of the views of each input at random."""
 
@@ -88,6 +104,14 @@ class CachedFeed:
         for rows in groups:
             batch = np.stack([self.files[view[row]][row] for row in rows])
             yield _channels_last(torch.from_numpy(batch).to(self.device))
+
+
+def feed_after(feed: Feed, first: torch.nn.Module, folder: Path, tell: Tell) -> CachedFeed | ThroughFeed:
+    """Batches of what kept layers give, cached if there is room for a view of all inputs."""
+    one = next(outputs(first, feed, np.arange(1)))
+    if one.numel() * FLOAT_BYTES * len(feed.samples) > CACHE_BYTES:
+        return ThroughFeed(feed, first)
+    return CachedFeed.fill(feed, first, folder, tell)
 
 
 def outputs(first: torch.nn.Module, feed: Feed, rows: Ints, number: int = 0) -> Iterator[torch.Tensor]:

@@ -3,7 +3,7 @@
 Knows rows of two extractors; knows no network.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from training.heads.pairing import Paired, paired_difference
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
-HEAD_OPTIONS = FitOptions(layers="auto")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +62,11 @@ class Verdict:
         }
 
 
-def judge(frozen: Rows, tuned: Rows, samples: Samples, split: Split) -> Verdict:
+def judge(frozen: Rows, tuned: Rows, samples: Samples, split: Split, options: FitOptions) -> Verdict:
     """Fit a head on the training part of each, and ask both about the held-out part."""
     known = np.setdiff1d(np.arange(len(samples)), split.held_out)
     labels = np.array(samples.labels)
-    was_right, is_right = (
-        _right(rows, labels, known, split.held_out, samples.classes) for rows in (frozen, tuned)
-    )
+    was_right, is_right = (_right(rows, labels, known, split.held_out, options) for rows in (frozen, tuned))
     truth = labels[split.held_out]
     return Verdict(
         paired=paired_difference(was_right, is_right),
@@ -78,14 +75,12 @@ def judge(frozen: Rows, tuned: Rows, samples: Samples, split: Split) -> Verdict:
     )
 
 
-def _right(
-    rows: Rows, labels: npt.NDArray[np.str_], known: Ints, asked: Ints, classes: Sequence[str]
-) -> Bools:
+def _right(rows: Rows, labels: npt.NDArray[np.str_], known: Ints, asked: Ints, options: FitOptions) -> Bools:
     head = fit_head(
         rows.rows[known],
         labels[known].tolist(),
         extractor_digest=rows.digest,
-        options=HEAD_OPTIONS,
+        options=options,
         layer_dims=rows.layer_dims,
     )
     prediction = head.predict(rows.rows[asked])

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from training.errors import FinetuneError, FinetuneStoppedError
-from training.finetune.feed import CachedFeed, Feed
+from training.finetune.feed import CachedFeed, Feed, ThroughFeed
 from training.finetune.recipe import Recipe, parameter_groups
 from training.finetune.samples import Ints
 
@@ -46,7 +46,7 @@ class Trainer:
     """
 
     recipe: Recipe
-    feed: Feed | CachedFeed
+    feed: Feed | CachedFeed | ThroughFeed
     targets: Ints
     train: Ints
     watched: Ints
@@ -184,7 +184,9 @@ class Trainer:
                 weight.lerp_(start, min(self.recipe.pull * rate / 1e-3, 1.0))
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        """Mixed on a GPU that can; on a CPU bfloat16 is slower than float32 (docs/experiments.md)."""
+        mixed = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
 
     def _set_rates(self, step: int) -> None:
         """A linear warm-up, then half a cosine to nothing."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from training.backbones import CATALOGUE, Entry, WeightsChoice, load_backbone
 from training.backbones.backbone import Backbone
@@ -25,7 +25,7 @@ def load_network(folder: Path, weights_path: Path | None = None) -> Backbone:
     Parameters
     ----------
     folder : an extractor folder
-    weights_path : the weights file, for an extractor that was exported from a file of its own
+    weights_path : the weights file, for an extractor of another version that was exported from one
 
     Raises
     ------
@@ -58,12 +58,6 @@ def random_network(backbone: Backbone, seed: int) -> Backbone:
     """The same architecture with random weights."""
     entry = _entry_of_architecture(backbone.architecture)
     return replace(load_backbone(entry.name, WeightsChoice(random_seed=seed)), preprocess=backbone.preprocess)
-
-
-def save_weights(module: torch.nn.Module, folder: Path) -> None:
-    """Write `weights.safetensors`."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(state, folder / FILES.weights)
 
 
 def _fill(module: torch.nn.Module, path: Path) -> None:

@@ -15,12 +15,8 @@ from training.backbones.backbone import Backbone
 from training.errors import FinetuneError
 from training.finetune.cut import cut_after, stage_paths, traced
 from training.finetune.options import AUTO, FinetuneOptions
+from training.finetune.schedule import epochs_for, kept_stage
 
-# Training inputs below which so few weights can be learned that only the last stages are trained.
-FEW_INPUTS = 600
-# Inputs that training looks at in all, and bounds of the epochs that makes.
-LOOKS = {"last-blocks": 6000, "full": 4000, "conservative": 4000, "scratch": 6000}
-FEWEST_EPOCHS, MOST_EPOCHS = 8, 30
 LEARNING_RATES = {"last-blocks": 5e-4, "full": 3e-4, "conservative": 3e-4, "scratch": 2e-3}
 FIRST_LAYERS_SHARE = 0.2  # of the learning rate of the last layers
 WEIGHT_DECAY = 0.01
@@ -70,13 +66,11 @@ def recipe_of(backbone: Backbone, options: FinetuneOptions, train_count: int) ->
         rest = traced(backbone.module)
     rest.requires_grad_(True)
     rest.to(memory_format=torch.channels_last)
-    looks = LOOKS[options.strategy]
-    epochs = options.epochs or min(max(round(looks / train_count), FEWEST_EPOCHS), MOST_EPOCHS)
     return Recipe(
         kept=kept,
         first=first,
         rest=rest,
-        epochs=epochs,
+        epochs=options.epochs or epochs_for(options.strategy, train_count),
         learning_rate=options.learning_rate or LEARNING_RATES[options.strategy],
         first_layers_share=1.0 if options.strategy == "scratch" else FIRST_LAYERS_SHARE,
         pull=PULL if options.strategy == "conservative" else 0.0,
@@ -85,12 +79,11 @@ def recipe_of(backbone: Backbone, options: FinetuneOptions, train_count: int) ->
 
 
 def _kept(backbone: Backbone, keep: str, train_count: int) -> str:
-    """Few inputs can move few weights; early stages cost most of the time and fit most domains."""
     stages = list(stage_paths(backbone))
     if not stages:
         raise FinetuneError(f"{backbone.name} has no stages to keep: train it with the strategy full")
     if keep == AUTO:
-        return stages[max(len(stages) - 2 if train_count < FEW_INPUTS else len(stages) // 2 - 1, 0)]
+        return kept_stage(stages, train_count)
     if keep not in stages:
         raise FinetuneError(f"keep: expected {AUTO} or one of {', '.join(stages)}, got {keep!r}")
     return keep

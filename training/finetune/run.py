@@ -17,18 +17,20 @@ import numpy as np
 import torch
 
 from training.backbones.backbone import Backbone
+from training.backbones.weights import save_weights
 from training.errors import DeviceError, FinetuneError, FinetuneStoppedError
 from training.export import write_extractor
-from training.finetune.feed import CachedFeed, Feed
-from training.finetune.judge import HEAD_OPTIONS, Rows, judge
+from training.finetune.feed import CachedFeed, Feed, ThroughFeed, feed_after
+from training.finetune.judge import Rows, judge
 from training.finetune.loop import Trainer
-from training.finetune.network import load_network, random_network, save_weights
+from training.finetune.memory import keep_freed_memory
+from training.finetune.network import load_network, random_network
 from training.finetune.options import FinetuneOptions, Progress
 from training.finetune.recalibrate import recalibrate
 from training.finetune.recipe import Recipe, recipe_of
 from training.finetune.samples import NOTHING, Ints, Samples, Split, decode_all
 from training.finetune.views import Normaliser, upside_down
-from training.heads import Head, fit_head
+from training.heads import FitOptions, Head, fit_head
 from training.image_embedding import ImageEmbedder
 from training.manifest import FILES, Weights, sha256_of
 from training.tuned import TunedOn
@@ -69,6 +71,7 @@ def run_finetune(
     source: Path,
     run_folder: Path,
     options: FinetuneOptions,
+    fit: FitOptions,
     name: str,
     unlabelled: Sequence[bytes] = (),
     weights_path: Path | None = None,
@@ -83,6 +86,7 @@ def run_finetune(
         source=source,
         folder=run_folder,
         options=options,
+        fit=fit,
         name=name,
         weights_path=weights_path,
         tell=progress or (lambda _: None),
@@ -98,6 +102,7 @@ class _Run:
     source: Path
     folder: Path
     options: FinetuneOptions
+    fit: FitOptions
     name: str
     weights_path: Path | None
     tell: Tell
@@ -105,6 +110,7 @@ class _Run:
 
     def carry_out(self) -> Finetuned:
         start = perf_counter()
+        keep_freed_memory()
         self._say("prepare", 0.0)
         device = _device(self.options.device)
         embedder = ImageEmbedder.load(self.source)
@@ -142,11 +148,11 @@ class _Run:
         recipe = recipe_of(backbone, self.options, len(self.split.train))
         rows = np.union1d(self.split.train, self.split.watched)
         part = self.samples.part(rows)
-        feed: Feed | CachedFeed
+        feed: Feed | CachedFeed | ThroughFeed
         feed = Feed(part, normalise, self.options.seed, self.options.augment, self._is_upright())
         if recipe.first is not None:
             first = recipe.first.to(device)
-            feed = CachedFeed.fill(feed, first, self.folder, lambda done: self._say("frozen-layers", done))
+            feed = feed_after(feed, first, self.folder, lambda done: self._say("frozen-layers", done))
         trainer = Trainer(
             recipe=recipe,
             feed=feed,
@@ -205,7 +211,7 @@ class _Run:
         self, folder: Path, tuned: Rows, figures: Mapping[str, Any], tuned_on: TunedOn, start: float
     ) -> Finetuned:
         self._say("judge", 0.0)
-        verdict = judge(self.frozen, tuned, self.samples, self.split)
+        verdict = judge(self.frozen, tuned, self.samples, self.split, self.fit)
         report = {
             "strategy": self.options.strategy,
             **figures,
@@ -223,7 +229,7 @@ class _Run:
             rows.rows[known],
             [self.samples.labels[row] for row in known],
             extractor_digest=rows.digest,
-            options=HEAD_OPTIONS,
+            options=self.fit,
             layer_dims=rows.layer_dims,
             unseen=tuned_on.unseen(self.samples.keys[row] for row in known),
         )
@@ -276,6 +282,7 @@ class _Run:
 def _device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("this torch finds no CUDA device: choose device cpu or auto")
+    torch.backends.cudnn.deterministic = True  # the same run gives the same weights
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 

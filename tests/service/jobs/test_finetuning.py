@@ -34,7 +34,7 @@ from service.train_options import TrainOptions
 from tests.service.conftest import batch
 from tests.service.images import png
 from training.finetune.run import Finetuned
-from training.heads import fit_head, load_head
+from training.heads import FitOptions, fit_head, load_head
 from training.image_embedding import ImageEmbedder
 from training.manifest import Manifest
 
@@ -138,6 +138,18 @@ def test_examples_that_change_meanwhile_do_not_stop_it_and_are_told_of(engine: E
     assert version.examples_total == 2 * PER_CLASS
 
 
+def test_the_result_is_fitted_as_the_head_was(engine: Engine) -> None:
+    teach(engine)
+    engine.learner.train("shades", TrainOptions(FitOptions(threshold=0.3, transform="l2")))
+    queue(engine, strategy="head")
+    work(engine)
+    options = engine.store.versions.get("shades", 3).options
+    assert (options["threshold"], options["transform"]) == (0.3, "l2")
+    assert (
+        load_head(engine.store.versions.file(engine.store.heads.get("shades").id, 3)).unknown_threshold == 0.3
+    )
+
+
 def test_inputs_that_are_gone_are_a_clear_error(engine: Engine) -> None:
     teach(engine)
     job = queue(engine, strategy="head")
@@ -158,7 +170,9 @@ class Trained(FinetuneRunner):
         self._folder = folder
         self._meanwhile = meanwhile
 
-    def _train(self, job: Job, head: HeadRow, support: SupportSet, inputs: list[bytes]) -> Finetuned:
+    def _train(
+        self, job: Job, head: HeadRow, support: SupportSet, inputs: list[bytes], fit: FitOptions
+    ) -> Finetuned:
         embedder = ImageEmbedder.load(self._folder)
         rows = np.stack([embedder.embed(embedder.decode(data)) for data in inputs])
         digest = embedder.manifest.digest

@@ -8,10 +8,10 @@ import torch
 from training.backbones.backbone import Backbone
 from training.backbones.taps import TapPoint
 from training.classifier import Classifier
-from training.finetune.feed import CachedFeed, Feed
+from training.finetune.feed import CachedFeed, Feed, ThroughFeed
 from training.finetune.loop import Trainer
 from training.finetune.options import FinetuneOptions
-from training.finetune.recipe import Recipe, recipe_of
+from training.finetune.recipe import recipe_of
 from training.finetune.samples import Samples
 from training.finetune.views import Normaliser
 from training.manifest import Preprocess, Weights
@@ -82,13 +82,12 @@ def small_trainer(
     folder.mkdir(parents=True, exist_ok=True)
     samples, chosen = small_samples(), FinetuneOptions.from_dict({"epochs": 4, "batch_size": 16, **options})
     recipe = recipe_of(small_backbone(), chosen, len(samples) - watched)
-    feed: Feed | CachedFeed = Feed(samples, Normaliser.of(SPEC, CPU), chosen.seed, augment, upright=True)
+    feed: Feed | CachedFeed | ThroughFeed = Feed(
+        samples, Normaliser.of(SPEC, CPU), chosen.seed, augment, upright=True
+    )
     if recipe.first is not None:
-        feed = (
-            CachedFeed.fill(feed, recipe.first, folder, lambda done: None)
-            if cached
-            else Uncached(feed, recipe)
-        )
+        through = ThroughFeed(feed, recipe.first)
+        feed = CachedFeed.fill(feed, recipe.first, folder, lambda done: None) if cached else through
     return Trainer(
         recipe=recipe,
         feed=feed,
@@ -101,17 +100,3 @@ def small_trainer(
         folder=folder,
         device=CPU,
     )
-
-
-class Uncached(Feed):
-    """Runs the kept layers for every batch, as if there were no cache."""
-
-    def __init__(self, feed: Feed, recipe: Recipe) -> None:
-        super().__init__(feed.samples, feed.normalise, feed.seed, feed.augment, feed.upright)
-        object.__setattr__(self, "first", recipe.first)
-
-    def batches(self, groups, epoch):  # type: ignore[no-untyped-def]
-        for batch in super().batches(groups, epoch):
-            with torch.no_grad():
-                found = self.first(batch)  # type: ignore[attr-defined]
-            yield found

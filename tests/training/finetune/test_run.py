@@ -13,7 +13,7 @@ from service.extractor import Extractor
 from tests.conftest import cells_options
 from training.backbones import CATALOGUE, WeightsChoice, load_backbone
 from training.errors import DeviceError, FinetuneError, FinetuneStoppedError
-from training.export import is_exported
+from training.export import export_extractor, is_exported
 from training.finetune import FinetuneOptions, Progress, finetune
 from training.finetune.network import load_network
 from training.finetune.recipe import recipe_of
@@ -180,6 +180,22 @@ def test_weights_from_a_file_of_ones_own_are_asked_for(random_folder: Path, tmp_
     replace(manifest, weights=replace(manifest.weights, sha256="0" * 64)).save(folder)
     with pytest.raises(FinetuneError, match="its extractor was exported from 0000"):
         load_network(folder)
+
+
+def test_weights_from_a_file_travel_with_the_extractor(tmp_path: Path) -> None:
+    network = load_backbone("efficientnet-lite0", WeightsChoice(random_seed=3))
+    state = dict(network.module.state_dict())
+    state["_fc.weight"] = torch.from_numpy(network.classifier.weight)
+    state["_fc.bias"] = torch.from_numpy(network.classifier.bias)
+    torch.save(state, tmp_path / "mine.pth")
+    folder = tmp_path / "extractor"
+    manifest = export_extractor("efficientnet-lite0", folder, weights_path=tmp_path / "mine.pth")
+    (tmp_path / "mine.pth").unlink()
+    assert FILES.weights in manifest.files
+    found = load_network(folder)
+    assert (found.name, found.weights) == (manifest.name, manifest.weights)
+    for name, weight in network.module.state_dict().items():
+        assert torch.equal(found.module.state_dict()[name], weight)
 
 
 def test_every_network_of_the_catalogue_has_stages_to_keep() -> None:

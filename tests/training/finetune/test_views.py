@@ -1,11 +1,13 @@
 """Views show parts of an input, the right way up where that matters; the same seed gives the same ones."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from tests.training.finetune.small import CPU, SPEC, small_samples
-from training.finetune.feed import Feed
+from tests.training.finetune.small import CPU, SIDE, SPEC, small_samples
+from training.finetune.feed import CachedFeed, Feed, ThroughFeed, feed_after
 from training.finetune.views import Normaliser, Views, upside_down
 
 COUNT = 200
@@ -57,3 +59,26 @@ def test_epoch_zero_and_no_augmentation_see_the_inputs_themselves() -> None:
 def test_upside_down() -> None:
     pixels = small_samples(1).pixels[0]
     assert np.array_equal(upside_down(pixels), np.rot90(pixels, 2))
+
+
+def test_more_inputs_than_can_be_cached_run_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = small_samples(8)
+    feed = Feed(samples, Normaliser.of(SPEC, CPU), 0, augment=True, upright=True)
+    first = torch.nn.AvgPool2d(2)
+    assert isinstance(feed_after(feed, first, tmp_path, lambda done: None), CachedFeed)
+    one_view = 8 * 3 * (SIDE // 2) ** 2 * 4
+    monkeypatch.setattr("training.finetune.feed.CACHE_BYTES", one_view - 1)
+    found = feed_after(feed, first, tmp_path, lambda done: None)
+    assert isinstance(found, ThroughFeed)
+    groups = [np.arange(8)]
+    (batch,) = found.batches(groups, 2)
+    (view,) = feed.batches(groups, 2)
+    assert torch.equal(batch, first(view))
+
+
+def test_views_are_as_many_as_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed(small_samples(8), Normaliser.of(SPEC, CPU), 0, augment=True, upright=True)
+    one_view = 8 * 3 * (SIDE // 2) ** 2 * 4 + 128  # and the header of the file
+    monkeypatch.setattr("training.finetune.feed.CACHE_BYTES", 2 * one_view)
+    found = CachedFeed.fill(feed, torch.nn.AvgPool2d(2), tmp_path, lambda done: None)
+    assert len(found.files) == 2
