@@ -22,12 +22,13 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Server:
-    """A served home folder."""
+    """A served home folder; `environ` has the HEADSTART_ variables it was started with."""
 
     url: str
     home: Path
     process: subprocess.Popen[bytes]
     log: Path
+    environ: Mapping[str, str]
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=600, trust_env=False)
@@ -67,7 +68,7 @@ def start(home: Path, *, extractor: Path = EXTRACTOR, settings: Mapping[str, str
     """Start `headstart serve` on a home folder and return when it is ready."""
     port = free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADSTART_")}
-    environ |= {
+    own = {
         "HEADSTART_HOME": str(home),
         "HEADSTART_PORT": str(port),
         "HEADSTART_EXTRACTORS": str(extractor),
@@ -79,12 +80,12 @@ def start(home: Path, *, extractor: Path = EXTRACTOR, settings: Mapping[str, str
         process = subprocess.Popen(
             [sys.executable, "-m", "service.cli", "serve"],
             cwd=ROOT,
-            env=environ,
+            env=environ | own,
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
         )
-    server = Server(f"http://127.0.0.1:{port}", home, process, log)
+    server = Server(f"http://127.0.0.1:{port}", home, process, log, own)
     _wait_until_ready(server)
     return server
 
