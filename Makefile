@@ -7,7 +7,8 @@ UV_VERSION := 0.13.9
 EXTRACTOR ?= efficientnet-lite0
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-imagenet \
+.PHONY: help serve test test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
+        bench-imagenet \
         check lint types contracts format lock export bento clean
 
 help: ## list the targets
@@ -38,7 +39,7 @@ test: $(VENV)/.dev ## set up, run all tests
 	$(BIN)/python -m pytest
 
 test-networks: $(VENV)/.dev ## export, load and run every network of the catalogue, with random weights
-	HEADSTART_TEST_ALL_NETWORKS=1 $(BIN)/python -m pytest tests/training/test_export.py tests/training/test_backbones.py
+	HEADSTART_TEST_ALL_NETWORKS=1 $(BIN)/python -m pytest tests/training/test_export.py tests/training/test_backbones.py tests/training/finetune
 
 test-bento: $(VENV)/.dev export ## build the bento, serve it without torch, teach it a head
 	$(BIN)/python -m pytest tests/bento
@@ -54,6 +55,9 @@ bench-heads: $(VENV)/.dev export ## heads against scikit-learn, on real embeddin
 
 bench-checks: $(VENV)/.dev export ## wrong labels, copies and outliers planted among real images
 	$(BIN)/python -m benchmarks.checks
+
+bench-transfer: $(VENV)/.dev export ## every strategy of transfer on real images (hours on two cores; goes on after a stop)
+	$(BIN)/python -m benchmarks.transfer
 
 bench-imagenet: $(VENV)/.dev export ## top-1 of the exported network's own classifier
 	$(BIN)/python -m benchmarks.imagenet_sample

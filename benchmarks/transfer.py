@@ -19,29 +19,43 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.embedded import REPOSITORY, Ints, add_arguments, balanced_accuracy
 from benchmarks.imagenet_sample import score
+from benchmarks.transfer_table import (
+    ADVICE,
+    ALL,
+    CASES,
+    FROZEN,
+    TRAINED,
+    Bars,
+    bars_of,
+    markdown,
+    read_results,
+    write_guide,
+)
+from training.advise import SourceKnowledge, advise
 from training.errors import FinetuneError
 from training.export import export_extractor
 from training.finetune import FinetuneOptions, finetune
+from training.finetune.cut import stage_paths
+from training.finetune.feed import CachedFeed, Feed, ThroughFeed
+from training.finetune.loop import Trainer
+from training.finetune.network import load_network
+from training.finetune.recipe import recipe_of
+from training.finetune.samples import Samples
+from training.finetune.views import Normaliser
 from training.heads import FitOptions, Head, fit_head
 from training.image_embedding import ImageEmbedder
 from training.image_folder import images_under
 
 RESULTS = REPOSITORY / "benchmarks" / "transfer.jsonl"
+GUIDE = REPOSITORY / "docs" / "guide" / "transfer.md"
+EPOCH_IMAGES = 64
+FOUR_TIMES = "stage6"  # kept up to here, an epoch on cached outputs must be four times as fast
 SEEDS = 3
 MAX_TEST_PER_CLASS = 100
-ALL = 0.75  # of all images, the rest are the test
-CASES: tuple[tuple[str, float], ...] = (
-    ("cats_dogs", 20),
-    ("blood_cells", 5),
-    ("ham10000", 20),
-    ("ham10000", 50),
-    ("ham10000", ALL),
-)
-FROZEN = ("head", "layers")
-TRAINED = ("last-blocks", "full", "conservative", "scratch", "recalibrate")
 # What the source forgets is measured where there is most to learn, and so most to forget.
 FORGETTING, FORGOTTEN = ("full", "conservative", "last-blocks"), (("ham10000", 50), ("ham10000", ALL))
 
@@ -102,6 +116,8 @@ class Bench:
         start = time.perf_counter()
         found: dict[str, Any] = {"set": case[0], "size": case[1], "seed": seed, "strategy": strategy}
         found |= {"support": len(support), "test": len(test)}
+        if strategy == ADVICE:
+            return found | self.advice(images, support)
         if strategy in FROZEN:
             head = self.fit(images, support, "auto" if strategy == "layers" else ("embedding",))
             found["seconds"] = time.perf_counter() - start
@@ -125,6 +141,18 @@ class Bench:
                 found["source_top1"] = score(done.folder, self.data).top1
             return found | self.scores(done.head, rows, images.labels[test])
 
+    def advice(self, images: Images, rows: Ints) -> dict[str, Any]:
+        """What the advisor says of a support set."""
+        manifest = self.embedder.manifest
+        found = advise(
+            images.rows[rows],
+            images.labels[rows].tolist(),
+            layer_dims=manifest.layer_dims,
+            extractor_digest=manifest.digest,
+            source=SourceKnowledge.load(self.folder, manifest),
+        )
+        return {"scenario": found.scenario, "recommended": found.recommended.strategy}
+
     def fit(self, images: Images, rows: Ints, layers: Any) -> Head:
         manifest = self.embedder.manifest
         return fit_head(
@@ -146,6 +174,64 @@ class Bench:
         }
 
 
+def epoch_bars(bench: Bench) -> Bars:
+    """How much faster an epoch of `last-blocks` is on cached outputs of the kept layers than through all.
+
+    In processor time, on the same images, without augmentation; the weights that come out are compared, too.
+    """
+    every = images_under(bench.data / "ham10000")
+    paths = [every[i] for i in np.linspace(0, len(every) - 1, EPOCH_IMAGES).round().astype(int)]
+    samples = Samples.of(
+        [path.read_bytes() for path in paths],
+        [path.parent.name for path in paths],
+        bench.embedder.manifest.preprocess,
+    )
+    bars: Bars = {}
+    for stage in stage_paths(load_network(bench.folder)):
+        cached, cached_s = one_epoch(bench, samples, stage, cached=True)
+        through, through_s = one_epoch(bench, samples, stage, cached=False)
+        farthest = max(float((cached[name] - through[name]).abs().max()) for name in cached)
+        bars[f"epoch on cached outputs of {stage}, times as fast"] = (
+            round(through_s / cached_s, 2),
+            stage != FOUR_TIMES or through_s >= 4 * cached_s,
+        )
+        bars[f"weights after it, greatest difference ({stage})"] = (farthest, farthest <= 1e-4)
+    return bars
+
+
+def one_epoch(
+    bench: Bench, samples: Samples, stage: str, *, cached: bool
+) -> tuple[dict[str, torch.Tensor], float]:
+    """The trained weights after one epoch, and its processor time in seconds."""
+    backbone = load_network(bench.folder)
+    options = FinetuneOptions(keep=stage, epochs=1, augment=False)
+    recipe = recipe_of(backbone, options, len(samples))
+    assert recipe.first is not None
+    with tempfile.TemporaryDirectory() as folder:
+        normalise = Normaliser.of(backbone.preprocess, torch.device("cpu"))
+        pixels = Feed(samples, normalise, 0, augment=False, upright=True)
+        through = ThroughFeed(pixels, recipe.first)
+        feed = CachedFeed.fill(pixels, recipe.first, Path(folder), lambda _: None) if cached else through
+        rows = np.arange(len(samples))
+        trainer = Trainer(
+            recipe=recipe,
+            feed=feed,
+            targets=samples.targets,
+            train=rows,
+            watched=rows[:0],
+            batch_size=16,
+            patience=1,
+            seed=0,
+            folder=Path(folder),
+            device=torch.device("cpu"),
+        )
+        trainer._prepare()
+        start = time.process_time()
+        trainer._epoch(1)
+        seconds = time.process_time() - start
+    return {name: value.detach().clone() for name, value in recipe.rest.named_parameters()}, seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -157,7 +243,8 @@ def main() -> None:
     parser.add_argument("--strategies", help="only these, separated by commas")
     parser.add_argument("--guide", action="store_true", help="write the table into docs/guide/transfer.md")
     arguments = parser.parse_args()
-    wanted = tuple(arguments.strategies.split(",")) if arguments.strategies else FROZEN + TRAINED
+    everything = (*FROZEN, ADVICE, *TRAINED)
+    wanted = tuple(arguments.strategies.split(",")) if arguments.strategies else everything
     cases = [case for case in CASES if arguments.case in (None, f"{case[0]}:{case[1]:g}")]
     folder = arguments.extractor or REPOSITORY / ".headstart" / "extractors" / "efficientnet-lite0"
     if arguments.extractor is None:
@@ -179,15 +266,15 @@ def main() -> None:
                     found["error"] = str(error)
                 with arguments.results.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(found) + "\n")
+                known[case[0], case[1], seed, strategy] = found
                 print(json.dumps(found), flush=True)
-
-
-def read_results(path: Path) -> dict[tuple[str, float, int, str], dict[str, Any]]:
-    """What is measured already, by set, size, seed and strategy."""
-    if not path.is_file():
-        return {}
-    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {(item["set"], item["size"], item["seed"], item["strategy"]): item for item in found}
+    print(markdown(known))
+    bars = bars_of(known) | epoch_bars(bench)
+    for bar, (figure, passed) in bars.items():
+        print(f"{'ok  ' if passed else 'MISS'} {bar}: {figure}")
+    if arguments.guide:
+        write_guide(GUIDE, known)
+    print(json.dumps({name: figure for name, (figure, _) in bars.items()}))
 
 
 if __name__ == "__main__":
