@@ -5,12 +5,12 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from service.advice_schemas import AdviceAnswer
 from service.adviser import Advised
 from service.envelope import answer
 from service.openapi import errors
 from service.parameters import HeadName
 from service.routes.common import EngineOf, off_loop
-from service.schemas import AdviceAnswer
 from service.steps import more_examples, rest_step
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
