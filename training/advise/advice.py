@@ -4,7 +4,7 @@
 |---|---|---|---|
 | 1 | small | high | frozen extractor, new head |
 | 2 | small | low | a head on intermediate layers, or training of the later layers |
-| 3 | large | low | training of all layers from the pretrained start |
+| 3 | large | low | training from the pretrained start, of all but the first stages or of all |
 | 4 | large | high | at most the classifier on top |
 
 Knows no file, no database, no HTTP and no torch.
@@ -27,7 +27,8 @@ from training.heads.threads import one_thread_for
 
 MOST_EXAMINED = 3000  # examples that figures are taken from, in the proportions of all
 FEWEST_FOR_LAST_BLOCKS = 40  # median examples of a class
-WHOLE_NETWORK: tuple[Literal["full", "conservative"], ...] = ("full", "conservative")
+# Where there is much to learn from; `last-blocks` then keeps the first stages only (docs/guide/transfer.md).
+THROUGH: tuple[Literal["last-blocks", "full", "conservative"], ...] = ("last-blocks", "full", "conservative")
 
 SCENARIOS: Mapping[tuple[str, str], int] = {
     ("small", "high"): 1,
@@ -167,8 +168,8 @@ def _plans(scenario: int | None, measures: Measures, embed_ms: float | None) -> 
     if scenario == 4:
         return [*frozen, later]
     if scenario == 3:
-        whole = [training_plan(strategy, measures, embed_ms) for strategy in WHOLE_NETWORK]
-        return [*whole, *frozen]
+        through = [training_plan(strategy, measures, embed_ms) for strategy in THROUGH]
+        return [*through, *frozen]
     return [later, *frozen] if measures.size.median >= FEWEST_FOR_LAST_BLOCKS else [*frozen, later]
 
 
