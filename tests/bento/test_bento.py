@@ -107,3 +107,8 @@ def test_the_bento_does_the_main_job(bento_url: str, data_root: Path) -> None:
         right = sum(p["label"] == label for p, (label, _) in zip(predictions, asked, strict=True))
         assert right >= 18
         assert client.get("/").status_code == client.get("/docs").status_code == 200
+        advised = client.post("/v1/heads/pets/advise")
+        assert advised.json()["scenario"] == 1, advised.text
+        queued = client.post("/v1/heads/pets/finetune")
+        assert queued.status_code == 202, queued.text
+        assert client.get(queued.headers["Location"]).json()["state"] == "queued"
