@@ -123,8 +123,8 @@ def bars_of(results: Results) -> Bars:
                 all(item["scenario"] == SCENARIOS[case] for item in said),
             )
             advised = [found[item["recommended"]].accuracy for item in said if item["recommended"] in found]
-            gap = max(cell.accuracy for cell in found.values()) - float(np.mean(advised))
-            bars[f"advice behind the best strategy on {name_of(case)}"] = (round(gap, 4), gap <= 0.01)
+            gap = round(max(cell.accuracy for cell in found.values()) - float(np.mean(advised)), 4)
+            bars[f"advice behind the best strategy on {name_of(case)}"] = (gap, gap <= 0.01)
     for case, gain in ((CASES[3], 0.04), (CASES[4], 0.08)):
         found = cells.get(case, {})
         if "head" in found and len(found) > 1:

@@ -26,7 +26,7 @@ from training.heads.options import SINGLE_LABEL, FitOptions
 from training.heads.threads import one_thread_for
 
 MOST_EXAMINED = 3000  # examples that figures are taken from, in the proportions of all
-FEWEST_FOR_LAST_BLOCKS = 40  # median examples of a class
+FEWEST_FOR_LAST_BLOCKS = 20  # median examples of a class (docs/guide/transfer.md)
 # Where there is much to learn from; `last-blocks` then keeps the first stages only (docs/guide/transfer.md).
 THROUGH: tuple[Literal["last-blocks", "full", "conservative"], ...] = ("last-blocks", "full", "conservative")
 
