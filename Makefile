@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 EXTRACTOR ?= efficientnet-lite0
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
+.PHONY: help serve test test-long test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
         bench-imagenet \
         check lint types contracts format lock export bento clean
 
@@ -35,8 +35,11 @@ export: $(VENV)/.serve ## export the default extractor (a second run does nothin
 serve: export ## set up, export the default extractor once, serve on port 3000
 	exec $(BIN)/headstart serve
 
-test: $(VENV)/.dev ## set up, run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## set up, run all tests but the long ones
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(VENV)/.dev ## train networks, kill workers, run whole commands
+	$(BIN)/python -m pytest -m long
 
 test-networks: $(VENV)/.dev ## export, load and run every network of the catalogue, with random weights
 	HEADSTART_TEST_ALL_NETWORKS=1 $(BIN)/python -m pytest tests/training/test_export.py tests/training/test_backbones.py tests/training/finetune

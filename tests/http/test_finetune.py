@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
 from benchmarks.main_job import multipart
 from benchmarks.server import ROOT, Server
+
+pytestmark = pytest.mark.long
 
 PER_CLASS = 5
 LONGEST_S = 300

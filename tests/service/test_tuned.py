@@ -21,6 +21,8 @@ from training.finetune.run import Finetuned
 from training.manifest import FILES
 from training.tuned import TunedOn
 
+pytestmark = pytest.mark.long
+
 WARNED = "tuned_on_these_examples"
 Labelled = list[tuple[str, tuple[str, bytes]]]
 

@@ -17,6 +17,8 @@ from tests.training.folders import photographs
 from training.backbones import WeightsChoice, load_backbone
 from training.manifest import FILES, Manifest, sha256_of
 
+pytestmark = pytest.mark.long
+
 LITE0 = "efficientnet-lite0"
 REPOSITORY = Path(__file__).resolve().parents[3]
 

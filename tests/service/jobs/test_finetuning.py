@@ -38,6 +38,8 @@ from training.heads import FitOptions, fit_head, load_head
 from training.image_embedding import ImageEmbedder
 from training.manifest import Manifest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[3]
 PER_CLASS = 8
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from service.cli import main; main()"

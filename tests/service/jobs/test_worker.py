@@ -16,6 +16,8 @@ import pytest
 from service.store import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, JobRow, JobState, Store
 from tests.service.jobs.epochs import LEASE_S, MAX_ATTEMPTS, open_store, queue
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[3]
 PATIENCE_S = 30.0
 

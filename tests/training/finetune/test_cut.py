@@ -10,6 +10,8 @@ from training.backbones import CATALOGUE, WeightsChoice, load_backbone
 from training.errors import FinetuneError
 from training.finetune.cut import cut_after, stage_paths
 
+pytestmark = pytest.mark.long
+
 ALL = bool(os.environ.get("HEADSTART_TEST_ALL_NETWORKS"))
 NAMES = list(CATALOGUE) if ALL else ["efficientnet-lite0", "resnet50", "vit-b-16"]
 

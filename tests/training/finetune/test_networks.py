@@ -10,6 +10,8 @@ from training.backbones import CATALOGUE, WeightsChoice, load_backbone
 from training.finetune.options import FinetuneOptions
 from training.finetune.recipe import parameter_groups, recipe_of
 
+pytestmark = pytest.mark.long
+
 ALL = bool(os.environ.get("HEADSTART_TEST_ALL_NETWORKS"))
 NAMES = list(CATALOGUE) if ALL else ["efficientnet-lite0"]
 

@@ -22,6 +22,8 @@ from training.graph import PixelsToRow
 from training.manifest import FILES, Manifest
 from training.tuned import TunedOn
 
+pytestmark = pytest.mark.long
+
 OPTIONS = cells_options()
 Run = Callable[..., Finetuned]
 
