@@ -38,7 +38,7 @@ serve: export ## set up, export the default extractor once, serve on port 3000
 test: $(VENV)/.dev ## set up, run all tests but the long ones
 	$(BIN)/python -m pytest -m "not long"
 
-test-long: $(VENV)/.dev ## train networks, kill workers, run whole commands
+test-long: $(VENV)/.dev ## train networks, embed whole sets, kill workers
 	$(BIN)/python -m pytest -m long
 
 test-networks: $(VENV)/.dev ## export, load and run every network of the catalogue, with random weights

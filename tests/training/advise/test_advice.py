@@ -15,6 +15,8 @@ from training.errors import NoExamplesError, TooFewClassesError
 from training.heads.gathering import gather
 from training.manifest import Manifest
 
+pytestmark = pytest.mark.long
+
 RowsOf = Callable[[str], Rows]
 Ask = Callable[..., Advice]
 

@@ -13,6 +13,8 @@ from training.heads.layers import layers_of
 from training.manifest import Manifest
 from training.source import Channels
 
+pytestmark = pytest.mark.long
+
 RowsOf = Callable[[str], Rows]
 Judge = Callable[[np.ndarray], Similarity]
 
