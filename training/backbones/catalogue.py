@@ -8,6 +8,7 @@ from typing import Literal
 from training.errors import WeightsError
 from training.manifest import Weights, sha256_of
 
+RANDOM_SOURCE = "random, seed "  # and the seed: where random weights come from
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -56,7 +57,7 @@ class WeightsChoice:
     def source(self, entry: Entry) -> str:
         """What the manifest says about these weights' origin."""
         if self.random_seed is not None:
-            return f"random, seed {self.random_seed}"
+            return f"{RANDOM_SOURCE}{self.random_seed}"
         return entry.source if self.path is None else f"file {self.path.name}"
 
     def is_met_by(self, weights: Weights, entry: Entry) -> bool:

@@ -4,10 +4,9 @@ The cut is made in the graph of operations (torch.fx), so that it fits any netwo
 tensor on, and the parts share their weights with the network. Knows no particular network.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import fx
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from training.backbones.backbone import Backbone
 from training.errors import FinetuneError
@@ -58,14 +57,9 @@ def stage_paths(backbone: Backbone) -> dict[str, str]:
     return {point.name: point.path for point in backbone.taps}
 
 
-def batch_normalisations(module: torch.nn.Module) -> list[torch.nn.Module]:
+def batch_normalisations(module: torch.nn.Module) -> list[_BatchNorm]:
     """The layers that keep statistics of what they have seen."""
-    return [layer for layer in module.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
-
-
-def trainable(modules: Iterable[torch.nn.Module]) -> list[torch.nn.Parameter]:
-    """The weights that are trained."""
-    return [weight for module in modules for weight in module.parameters() if weight.requires_grad]
+    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
 
 
 def _is_inside(node: fx.Node, path: str) -> bool:

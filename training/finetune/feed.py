@@ -114,12 +114,14 @@ def feed_after(feed: Feed, first: torch.nn.Module, folder: Path, tell: Tell) -> 
     return CachedFeed.fill(feed, first, folder, tell)
 
 
-def outputs(first: torch.nn.Module, feed: Feed, rows: Ints, number: int = 0) -> Iterator[torch.Tensor]:
+def outputs(
+    module: torch.nn.Module, feed: "Feed | CachedFeed | ThroughFeed", rows: Ints, number: int = 0
+) -> Iterator[torch.Tensor]:
     """What a module gives for some inputs in one of their views, in batches."""
     groups = [rows[start : start + FORWARD_BATCH] for start in range(0, len(rows), FORWARD_BATCH)]
     for batch in feed.batches(groups, number):
         with torch.inference_mode():
-            found = first(batch)
+            found = module(batch)
         yield found  # outside, or the mode would be that of the caller, too
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from training.finetune.samples import Ints, Samples, Split
 from training.heads import NEGATIVE_LABEL, FitOptions, fit_head
+from training.heads.head import SURELY_NONE
 from training.heads.pairing import Paired, paired_difference
 
 Floats = npt.NDArray[np.float32]
@@ -86,7 +87,7 @@ def _right(rows: Rows, labels: npt.NDArray[np.str_], known: Ints, asked: Ints, o
     prediction = head.predict(rows.rows[asked])
     found = np.array(prediction.labels, dtype=object)
     if prediction.negative is not None:
-        found[prediction.negative > 0.5] = NEGATIVE_LABEL
+        found[prediction.negative > SURELY_NONE] = NEGATIVE_LABEL
     return np.asarray(found == labels[asked])
 
 

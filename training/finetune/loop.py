@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from training.errors import FinetuneError, FinetuneStoppedError
-from training.finetune.feed import CachedFeed, Feed, ThroughFeed
+from training.finetune.cut import batch_normalisations
+from training.finetune.feed import CachedFeed, Feed, ThroughFeed, outputs
 from training.finetune.recipe import Recipe, parameter_groups
 from training.finetune.samples import Ints
 
@@ -79,9 +79,8 @@ class Trainer:
             if should_stop():
                 raise FinetuneStoppedError(f"stopped after epoch {epoch - 1} of {self.recipe.epochs}")
             self.history.append(self._epoch(epoch))
-            loss = self.history[-1].get(
-                "watched_loss", -float(epoch)
-            )  # unwatched, the last epoch is the best
+            # Where nothing is watched, the last epoch is the best.
+            loss = self.history[-1].get("watched_loss", -float(epoch))
             if loss < best["loss"]:
                 best = {"epoch": epoch, "loss": loss, "rest": copy.deepcopy(self.recipe.rest.state_dict())}
             self._save(best)
@@ -101,8 +100,7 @@ class Trainer:
         self.class_weights = torch.from_numpy(weights / weights[self.targets[self.train]].mean())
         self.class_weights = self.class_weights.float().to(self.device)
         self.start = [weight.detach().clone() for weight in rest.parameters()] if self.recipe.pull else []
-        embeddings = torch.cat(list(self._forward(self.train)))
-        self.head = self._probe(embeddings)
+        self.head = self._probe(self._forward(self.train))
         groups = parameter_groups(self.recipe, self.head)
         self.optimizer = torch.optim.AdamW(groups)
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
@@ -159,9 +157,8 @@ class Trainer:
         self.recipe.rest.train()
         if self.recipe.own_statistics:
             return
-        for layer in self.recipe.rest.modules():
-            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-                layer.eval()
+        for layer in batch_normalisations(self.recipe.rest):
+            layer.eval()
 
     def _step(self, batch: torch.Tensor, targets: torch.Tensor) -> float:
         with self._precision():
@@ -196,18 +193,14 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * min(warm, 1.0) * cosine
 
-    def _forward(self, rows: Ints) -> list[torch.Tensor]:
+    def _forward(self, rows: Ints) -> torch.Tensor:
+        """Embeddings (len(rows), dim) of inputs as they are."""
         self.recipe.rest.eval()
-        groups = [rows[start : start + 64] for start in range(0, len(rows), 64)]
-        found = []
-        for batch in self.feed.batches(groups, 0):
-            with torch.inference_mode():
-                found.append(self.recipe.rest(batch).float())
-        return found
+        return torch.cat(list(outputs(self.recipe.rest, self.feed, rows))).float()
 
     def _watched_loss(self) -> float:
         with torch.inference_mode():
-            logits = self.head(torch.cat(self._forward(self.watched)))
+            logits = self.head(self._forward(self.watched))
             targets = torch.from_numpy(self.targets[self.watched]).to(self.device)
             return float(self._loss(logits, targets))
 
@@ -234,9 +227,3 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         best: dict[str, Any] = state["best"]
         return best
-
-
-def embeddings_of(trainer: Trainer, rows: Ints) -> npt.NDArray[np.float32]:
-    """Embeddings (len(rows), dim) of inputs as they are, by the layers as they are now."""
-    found: npt.NDArray[np.float32] = torch.cat(trainer._forward(rows)).cpu().numpy()
-    return found

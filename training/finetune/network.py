@@ -12,11 +12,10 @@ from safetensors.torch import load_file
 
 from training.backbones import CATALOGUE, Entry, WeightsChoice, load_backbone
 from training.backbones.backbone import Backbone
+from training.backbones.catalogue import RANDOM_SOURCE
 from training.classifier import Classifier
 from training.errors import FinetuneError
 from training.manifest import FILES, Manifest
-
-RANDOM_SOURCE = "random, seed "
 
 
 def load_network(folder: Path, weights_path: Path | None = None) -> Backbone:

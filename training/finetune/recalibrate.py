@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from training.errors import FinetuneError
+from training.finetune.cut import batch_normalisations
 from training.finetune.samples import Pixels
 from training.finetune.views import Normaliser
 
@@ -26,7 +27,7 @@ def recalibrate(
     FinetuneError
         The network has none, or there are too few inputs.
     """
-    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
+    layers = batch_normalisations(module)
     if not layers:
         raise FinetuneError("the network has no batch normalisation: there is nothing to recalibrate")
     if len(pixels) < FEWEST_INPUTS:

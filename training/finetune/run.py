@@ -113,7 +113,7 @@ class _Run:
         keep_freed_memory()
         self._say("prepare", 0.0)
         device = _device(self.options.device)
-        embedder = ImageEmbedder.load(self.source)
+        self.embedder = embedder = ImageEmbedder.load(self.source)
         self.samples = Samples.of(self.inputs, self.labels, embedder.manifest.preprocess)
         before = TunedOn.load(self.source)
         self.split = Split.of(self.samples, self.options.held_out, self.options.seed, before)
@@ -178,8 +178,7 @@ class _Run:
         if not self.options.augment or len(asked) < FEWEST_TURNED or len(set(labels[known])) < 2:
             return True
         head = self._fit(self.frozen, known)
-        embedder = ImageEmbedder.load(self.source)
-        turned = np.stack([embedder.embed(upside_down(self.samples.pixels[row])) for row in asked])
+        turned = np.stack([self.embedder.embed(upside_down(self.samples.pixels[row])) for row in asked])
         right = [
             float((np.array(head.predict(rows).labels) == labels[asked]).mean())
             for rows in (self.frozen.rows[asked], turned)

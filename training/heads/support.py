@@ -177,10 +177,10 @@ class SupportSet:
         """At most about `most` rows in the proportions of all, ascending, and two of every class."""
         if len(self) <= most:
             return np.arange(len(self))
-        rows = evenly(len(self), most)
+        asked = np.arange(len(self))
         if self.unseen is not None and self.unseen.any():
-            unseen = np.flatnonzero(self.unseen)
-            rows = unseen[evenly(len(unseen), most)]
+            asked = np.flatnonzero(self.unseen)
+        rows = asked[evenly(len(asked), most)]
         if not self.is_single:
             return rows
         ends = self.starts + np.minimum(self.distinct_counts, 2) - 1

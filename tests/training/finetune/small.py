@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from training.backbones.backbone import Backbone
@@ -100,3 +101,9 @@ def small_trainer(
         folder=folder,
         device=CPU,
     )
+
+
+def embeddings_of(trainer: Trainer, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Embeddings (len(rows), dim) of inputs as they are, by the layers as they are now."""
+    found: npt.NDArray[np.float32] = trainer._forward(rows).numpy()
+    return found

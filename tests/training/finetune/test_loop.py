@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.finetune.small import small_trainer
+from tests.training.finetune.small import embeddings_of, small_trainer
 from training.errors import FinetuneError, FinetuneStoppedError
-from training.finetune.loop import CHECKPOINT, Trainer, embeddings_of
+from training.finetune.loop import CHECKPOINT, Trainer
 
 ROWS = np.arange(60)
 
@@ -87,7 +87,10 @@ def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
     trainer.run(lambda epoch, figures: None, never)
     losses = [item["watched_loss"] for item in trainer.history]
     assert len(losses) == int(np.argmin(losses)) + 1 + 2 < 40
-    assert trainer._watched_loss() == pytest.approx(min(losses), abs=2e-5) or trainer.history
+    best = torch.load(tmp_path / CHECKPOINT, weights_only=True)["best"]
+    assert (best["epoch"], best["loss"]) == (int(np.argmin(losses)) + 1, min(losses))
+    for name, weight in trainer.recipe.rest.state_dict().items():
+        assert torch.equal(weight, best["rest"][name])
 
 
 def test_a_loss_that_explodes_is_an_error(tmp_path: Path) -> None:

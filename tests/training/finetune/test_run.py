@@ -11,7 +11,7 @@ import torch
 
 from service.extractor import Extractor
 from tests.conftest import cells_options
-from training.backbones import CATALOGUE, WeightsChoice, load_backbone
+from training.backbones import WeightsChoice, load_backbone
 from training.errors import DeviceError, FinetuneError, FinetuneStoppedError
 from training.export import export_extractor, is_exported
 from training.finetune import FinetuneOptions, Progress, finetune
@@ -200,10 +200,9 @@ def test_weights_from_a_file_travel_with_the_extractor(tmp_path: Path) -> None:
         assert torch.equal(found.module.state_dict()[name], weight)
 
 
-def test_every_network_of_the_catalogue_has_stages_to_keep() -> None:
+def test_many_inputs_keep_fewer_stages_than_few() -> None:
     for name in ("efficientnet-lite0", "resnet50"):
         backbone = load_backbone(name, WeightsChoice(random_seed=0))
         few, many = (recipe_of(backbone, FinetuneOptions(), count).kept for count in (50, 5000))
         stages = [point.name for point in backbone.taps]
         assert stages.index(many) < stages.index(few)  # type: ignore[arg-type]
-    assert CATALOGUE
