@@ -13,7 +13,8 @@ import numpy as np
 
 from service import metrics
 from service.embedders import Embedders
-from service.extractor import CPU, Extractor
+from service.extractor import Extractor
+from service.sessions import CPU
 from service.store import HeadRow, Store
 from service.support_rows import SupportRows, read_rows
 from training.advise import Advice, SourceKnowledge, advise

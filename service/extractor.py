@@ -1,6 +1,7 @@
-"""A loaded extractor: one onnxruntime session, from image bytes to rows: an embedding and the taps, if any.
+"""A loaded extractor, from image bytes to rows: an embedding and the taps, if any.
 
-Knows the provider policy (cpu, cuda, auto), warm-up and the golden check. Knows no cache, store or HTTP.
+Knows what the folder says, warm-up and the golden check. Does not know on which device its session runs, and
+no cache, store or HTTP.
 """
 
 import hashlib
@@ -12,23 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from training.errors import DeviceError, ExtractorMismatchError, ManifestError
+from service.sessions import Graph, Session, open_session
+from training.errors import ExtractorMismatchError, ManifestError
 from training.golden import GOLDEN_BOUND, Golden, rows_error
 from training.manifest import FILES, TAPS_OUTPUT, Manifest
 from training.preprocess import DecodeLimits, decode_image
-from training.runtime import onnxruntime as ort
 from training.tuned import TunedOn
 
 logger = logging.getLogger("headstart.extractor")
-
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-
-# Single-threaded sessions at batch 1 do the most work per core on CPU; a GPU needs batches to be busy.
-CPU_BATCH_SIZE = 1
-CUDA_BATCH_SIZE = 32
-
-ONNXRUNTIME_ERRORS_ONLY = 3
 
 
 @dataclass(frozen=True)
@@ -41,9 +33,7 @@ class Extractor:
     manifest: Manifest
     digest: str
     folder: Path
-    session: ort.InferenceSession
-    provider: str
-    batch_size: int
+    session: Session
     limits: DecodeLimits
     tuned_on: TunedOn
 
@@ -66,24 +56,32 @@ class Extractor:
         """
         manifest = Manifest.load(folder)
         manifest.verify_files(folder)
-        session, provider = _open_session(folder / FILES.model, device)
+        names = (manifest.output.name, *([TAPS_OUTPUT] if manifest.taps else []))
         extractor = cls(
             manifest=manifest,
             digest=manifest.digest,
             folder=folder,
-            session=session,
-            provider=provider,
-            batch_size=CUDA_BATCH_SIZE if provider == CUDA else CPU_BATCH_SIZE,
+            session=open_session(Graph(folder / FILES.model, manifest.input.name, names), device),
             limits=DecodeLimits(max_pixels=max_pixels),
             tuned_on=TunedOn.load(folder),
         )
         extractor.check_golden(folder)
-        logger.info("extractor %s %s ready on %s", manifest.name, extractor.digest[:12], provider)
+        logger.info("extractor %s %s ready on %s", manifest.name, extractor.digest[:12], extractor.provider)
         return extractor
 
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    @property
+    def provider(self) -> str:
+        """What onnxruntime calls the device that it runs on."""
+        return self.session.provider
+
+    @property
+    def batch_size(self) -> int:
+        """How many images at once make good use of the device."""
+        return self.session.batch_size
 
     @property
     def dim(self) -> int:
@@ -122,11 +120,7 @@ class Extractor:
 
     def embed(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Decoded images, each (height, width, 3), to rows, shape (len(images), self.width)."""
-        batch = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
-        names = [self.manifest.output.name, *([TAPS_OUTPUT] if self.manifest.taps else [])]
-        outputs = self.session.run(names, {self.manifest.input.name: batch})
-        rows: npt.NDArray[np.float32] = np.concatenate(outputs, axis=1) if len(outputs) > 1 else outputs[0]
-        return rows
+        return self.session.run(images[0][np.newaxis] if len(images) == 1 else np.stack(images))
 
     def check_golden(self, folder: Path) -> None:
         """Embed the golden inputs one by one and as a batch: also the warm-up of the session.
@@ -145,37 +139,3 @@ class Extractor:
                     f"extractor {self.name}: the golden inputs give other embeddings on {self.provider} than"
                     f" recorded: relative error {error:.2g}, allowed {GOLDEN_BOUND:g}"
                 )
-
-
-def _open_session(model: Path, device: str) -> tuple[ort.InferenceSession, str]:
-    if device == "cpu":
-        return _cpu_session(model), CPU
-    try:
-        return _cuda_session(model), CUDA
-    except DeviceError as error:
-        if device == "cuda":
-            raise
-        logger.warning("HEADSTART_DEVICE=auto: running on the CPU: %s", error)
-        return _cpu_session(model), CPU
-
-
-def _cpu_session(model: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = ONNXRUNTIME_ERRORS_ONLY
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    return ort.InferenceSession(model, options, providers=[CPU])
-
-
-def _cuda_session(model: Path) -> ort.InferenceSession:
-    """onnxruntime falls back to the CPU with a log line; a user who asked for CUDA gets an error instead."""
-    advice = "install the gpu extra (requirements/gpu.txt) and an NVIDIA driver, or set HEADSTART_DEVICE=cpu"
-    if CUDA not in ort.get_available_providers():
-        raise DeviceError(f"this onnxruntime was built without CUDA; {advice}")
-    ort.preload_dlls()
-    options = ort.SessionOptions()
-    options.log_severity_level = ONNXRUNTIME_ERRORS_ONLY
-    session = ort.InferenceSession(model, options, providers=[CUDA, CPU])
-    if CUDA not in session.get_providers():
-        raise DeviceError(f"onnxruntime could not start its CUDA provider (its log says why); {advice}")
-    return session

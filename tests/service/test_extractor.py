@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.extractor import CPU, CUDA, Extractor
+from service.extractor import Extractor
+from service.sessions import CPU, CUDA
 from tests.service.images import png
 from training.errors import DeviceError, InputError, ManifestError
 from training.golden import Golden
@@ -70,7 +71,7 @@ def test_cuda_is_refused_where_it_cannot_run(tiny_folder: Path) -> None:
 
 @pytest.mark.skipif(has_gpu(), reason="this machine has a GPU driver")
 def test_auto_says_that_it_runs_on_the_cpu(tiny_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "headstart.extractor"):
+    with caplog.at_level(logging.WARNING, "headstart.sessions"):
         assert Extractor.load(tiny_folder, device="auto").provider == CPU
     assert "running on the CPU" in caplog.text
 
