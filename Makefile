@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 EXTRACTOR ?= efficientnet-lite0
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
@@ -36,7 +37,8 @@ serve: export ## set up, export the default extractor once, serve on port 3000
 	exec $(BIN)/headstart serve
 
 test: $(VENV)/.dev ## set up, run all tests but the long ones
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long and not timing" --numprocesses $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -m "timing and not long"
 
 test-long: $(VENV)/.dev ## train networks, embed whole sets, kill workers
 	$(BIN)/python -m pytest -m long

@@ -21,11 +21,13 @@ def fresh_server(
         yield server
 
 
+@pytest.mark.timing
 def test_a_head_costs_little_more_than_its_embeddings(fresh_server: Server) -> None:
     ratios = main_job.put_to_embedding_ratio(fresh_server, rounds=7)
     assert statistics.median(ratios) <= 1.5, ratios
 
 
+@pytest.mark.timing
 def test_training_again_embeds_nothing_and_is_fast(fresh_server: Server) -> None:
     found = main_job.retraining(fresh_server)
     assert found["new_embeddings"] == 0

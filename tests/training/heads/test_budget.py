@@ -13,6 +13,8 @@ from benchmarks.embedded import best_time_s
 from tests.training.heads.clouds import clouds
 from training.heads import FitOptions, HeadStack, fit_head
 
+pytestmark = pytest.mark.timing
+
 ROOT = FitOptions(transform="signed_root_l2")
 
 
