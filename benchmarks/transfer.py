@@ -111,7 +111,7 @@ class Bench:
         return Images(paths, labels, embed(self.embedder, paths))
 
     def measure(self, images: Images, case: tuple[str, float], seed: int, strategy: str) -> dict[str, Any]:
-        """One strategy on one split: accuracy, balanced accuracy, processor seconds, and what is known beside them."""
+        """One strategy on one split: accuracy, processor seconds, and what is known beside them."""
         support, test = split_of(images, case[1], seed)
         start = time.process_time()
         found: dict[str, Any] = {"set": case[0], "size": case[1], "seed": seed, "strategy": strategy}
