@@ -23,6 +23,7 @@ from service.errors import ApiError, api_error
 from training.errors import HeadstartError
 
 logger = logging.getLogger("headstart.api")
+access = logging.getLogger("headstart.access")
 
 REQUEST_ID_HEADER = "X-Request-ID"
 ACCEPTED_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -85,7 +86,17 @@ class Envelope:
             error = ApiError(500, "internal_error", "something went wrong here; the log has the request id")
             await error_answer(error, request_id)(scope, receive, send_with_headers)
         finally:
-            _observe(scope, status, time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            _observe(scope, status, seconds)
+            if access.isEnabledFor(logging.INFO):
+                _log(scope, status, seconds, request_id)
+
+
+def _log(scope: Scope, status: int, seconds: float, request_id: str) -> None:
+    # The path as it was sent, in ASCII: decoded it may hold line ends. Queries may hold what is private.
+    client = scope.get("client") or ("-", 0)
+    path = scope.get("raw_path", b"").decode("ascii", "replace")
+    access.info("%s %s %s %d %.1f ms %s", client[0], scope["method"], path, status, seconds * 1e3, request_id)
 
 
 def _observe(scope: Scope, status: int, seconds: float) -> None:

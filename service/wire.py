@@ -6,7 +6,6 @@ news never does. BentoML configures uvicorn and offers no other way to change th
 route.
 """
 
-import sys
 import uuid
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,20 +14,22 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Server
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http import auto, httptools_impl
 
 from service.envelope import REQUEST_ID_HEADER, SECURITY_HEADERS, error_answer
 from service.errors import ApiError
+from service.protocol import Protocol
 
-MALFORMED = ApiError(400, "malformed_request", "this is not a valid HTTP request")
 GIVEN_UP = ApiError(500, "internal_error", "the request was not answered: the server is stopping or failed")
 
 
-def install_wire_answers() -> None:
-    """Make uvicorn answer in the one shape, in this process."""
-    protocol: Any = AutoHTTPProtocol
-    protocol.send_400_response = _refuse
-    sys.modules[protocol.__module__].RequestResponseCycle.send_500_response = _give_up
+def install_protocol() -> None:
+    """Make uvicorn, in this process, speak HTTP by `Protocol` and answer in the one shape."""
+    Protocol.refusal = staticmethod(_refusal)
+    protocols: Any = auto
+    protocols.AutoHTTPProtocol = Protocol
+    cycle: Any = httptools_impl.RequestResponseCycle
+    cycle.send_500_response = _give_up
 
 
 def install_stop_signal(tell: Callable[[], None]) -> None:
@@ -63,15 +64,11 @@ def _answer(error: ApiError) -> Response:
     return answer
 
 
-def _refuse(protocol: Any, _message: str) -> None:
-    """Replaces `send_400_response`: nothing can be read from the connection any more."""
-    started = protocol.cycle is not None and protocol.cycle.response_started
-    if not started or protocol.cycle.response_complete:
-        answer = _answer(MALFORMED)
-        lines = [b"HTTP/1.1 %d %s" % (answer.status_code, HTTPStatus(answer.status_code).phrase.encode())]
-        lines += [name + b": " + value for name, value in answer.raw_headers]
-        protocol.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
-    protocol.transport.close()
+def _refusal(error: ApiError) -> bytes:
+    answer = _answer(error)
+    lines = [b"HTTP/1.1 %d %s" % (answer.status_code, HTTPStatus(answer.status_code).phrase.encode())]
+    lines += [name + b": " + value for name, value in answer.raw_headers]
+    return b"\r\n".join([*lines, b"", bytes(answer.body)])
 
 
 async def _give_up(cycle: Any) -> None:
