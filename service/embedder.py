@@ -4,6 +4,7 @@ A row is an embedding followed by the taps of an extractor that has them. An inp
 its bytes, an extractor by its digest. Knows no heads and no HTTP.
 """
 
+import copy
 import hashlib
 import threading
 import time
@@ -84,13 +85,24 @@ class Embedder:
         self.extractor = extractor
         self.origin = origin
         self._store = store
-        self._memory: LruCache[str, Vector] = LruCache(memory_cache_bytes)
+        self._space = store.embeddings.space(extractor.digest)
+        # By space, so that a tenant does not learn from its answers what another has embedded.
+        self._memory: LruCache[tuple[str, str], Vector] = LruCache(memory_cache_bytes)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="embed")
 
     @property
     def registration(self) -> Mapping[str, str]:
         """Name by digest if the extractor is registered: what a change of a head on it relies on."""
         return {} if self.origin is None else {self.extractor.digest: self.extractor.name}
+
+    def of(self, store: Store) -> "Embedder":
+        """The same extractor, threads and memory on the store of another caller."""
+        if store is self._store:
+            return self
+        view = copy.copy(self)
+        view._store = store
+        view._space = store.embeddings.space(self.extractor.digest)
+        return view
 
     def close(self) -> None:
         """Let go of the threads; what still waits for one belongs to requests that were given up."""
@@ -136,7 +148,7 @@ class Embedder:
         found: dict[str, Vector] = {}
         absent: list[str] = []
         for key in dict.fromkeys(keys):
-            vector = self._memory.get(key)
+            vector = self._memory.get((self._space, key))
             if vector is None:
                 absent.append(key)
             else:
@@ -146,7 +158,7 @@ class Embedder:
             stored = self._store.embeddings.get(self.extractor.digest, absent)
             metrics.EMBEDDINGS.labels("store").inc(len(stored))
             for key, vector in stored.items():
-                self._memory.put(key, vector, vector.nbytes)
+                self._memory.put((self._space, key), vector, vector.nbytes)
             found.update(stored)
         return found
 
@@ -163,7 +175,7 @@ class Embedder:
             work.decode_s += part.decode_s
             work.embed_s += part.embed_s
         for key, vector in work.vectors.items():
-            self._memory.put(key, vector, vector.nbytes)
+            self._memory.put((self._space, key), vector, vector.nbytes)
         return work
 
     def _compute_chunk(self, chunk: Sequence[tuple[str, bytes]], doomed: threading.Event | None) -> _Work:

@@ -3,7 +3,9 @@
 Knows which are loaded. Does not know where a registered one comes from, nor how one embeds.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,15 @@ class Embedders:
         self._registry = registry
         self._opening = opening
         self._registered: Shelf[str, Embedder] = Shelf(most_registered)
+
+    def of(self, store: Store) -> "Embedders":
+        """The same extractors for another caller: those that it sees, on its store."""
+        view = copy.copy(self)
+        view._registry = replace(self._registry, store=store)
+        view._by_name = {name: embedder.of(store) for name, embedder in self._by_name.items()}
+        view._by_digest = {embedder.extractor.digest: embedder for embedder in view._by_name.values()}
+        view._default = view._by_name[self._default.extractor.name]
+        return view
 
     def __iter__(self) -> Iterator[Embedder]:
         """Those of HEADSTART_EXTRACTORS."""
@@ -96,7 +107,11 @@ class Embedders:
 
     def loaded(self, digest: str) -> Embedder | None:
         """The embedder of a digest, if its extractor is loaded."""
-        return self._by_digest.get(digest) or self._registered.peek(digest)
+        there = self._by_digest.get(digest)
+        if there is None:
+            registered = self._registered.peek(digest)
+            there = registered and registered.of(self._registry.store)
+        return there
 
     def row(self, name: str) -> ExtractorRow:
         """The registered extractor of a name.
@@ -128,7 +143,10 @@ class Embedders:
 
     def _loaded(self, row: ExtractorRow) -> Embedder:
         there = self._by_digest.get(row.digest)
-        return there or self._registered.get(row.digest, lambda: self._opening(row))
+        if there is None:
+            registered = self._registered.get(row.digest, lambda: self._opening(row))
+            there = registered.of(self._registry.store)
+        return there
 
 
 def load_extractor(folder: Path, settings: Settings) -> Extractor:

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from service.adviser import Adviser
+from service.cache import LruCache
 from service.checker import Checker
 from service.config import Settings
 from service.embedders import Embedders, embedder_of, load_extractor, open_registered
@@ -19,9 +20,9 @@ from service.jobs.watching import Watchers
 from service.keeper import Keeper
 from service.learner import Learner
 from service.mover import Mover
-from service.predictor import Predictor
+from service.predictor import HeadCache, Predictor
 from service.registry import Registry
-from service.store import Store, StoreUnavailableError
+from service.store import Caller, Store, StoreUnavailableError
 from service.writeback import EmbeddingWriter
 
 logger = logging.getLogger("headstart.engine")
@@ -62,13 +63,18 @@ def _load_extractors(settings: Settings) -> list[Extractor]:
 
 @dataclass(frozen=True)
 class Engine:
-    """The parts of one server process. `Engine.start` returns when the process is ready to answer."""
+    """The parts of one server process, as one caller may use them.
+
+    `Engine.start` returns when the process is ready to answer; `of` gives its parts to a caller.
+    """
 
     settings: Settings
     store: Store
     embedders: Embedders
     writer: EmbeddingWriter
+    heads: HeadCache
     keeper: Keeper
+    watchers: Watchers
     learner: Learner
     predictor: Predictor
     checker: Checker
@@ -77,7 +83,6 @@ class Engine:
     exporter: Exporter
     importer: Importer
     finetuner: Finetuner
-    watchers: Watchers
     mover: Mover
 
     @classmethod
@@ -100,14 +105,55 @@ class Engine:
             most_registered=settings.registered_extractors,
         )
         writer = EmbeddingWriter(store, max_bytes=settings.store_cache_bytes)
-        keeper = Keeper(store)
-        predictor = Predictor(store, embedders, writer, head_cache_bytes=settings.head_cache_bytes)
+        heads: HeadCache = LruCache(settings.head_cache_bytes)
+        return cls._of(
+            settings=settings,
+            store=store,
+            embedders=embedders,
+            writer=writer,
+            heads=heads,
+            keeper=Keeper(store),
+            watchers=Watchers(store),
+        )
+
+    def of(self, caller: Caller) -> "Engine":
+        """The same process for a caller: its tenant's heads, and changes written down as its own.
+
+        Extractors, caches, threads and connections are shared; what is cheap is made anew.
+        """
+        store = self.store.of(caller)
+        return self._of(
+            settings=self.settings,
+            store=store,
+            embedders=self.embedders.of(store),
+            writer=self.writer.of(store),
+            heads=self.heads,
+            keeper=self.keeper,
+            watchers=self.watchers,
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        *,
+        settings: Settings,
+        store: Store,
+        embedders: Embedders,
+        writer: EmbeddingWriter,
+        heads: HeadCache,
+        keeper: Keeper,
+        watchers: Watchers,
+    ) -> "Engine":
+        """Everything that knows a store, on this one."""
+        predictor = Predictor(store, embedders, writer, heads)
         return cls(
             settings=settings,
             store=store,
             embedders=embedders,
             writer=writer,
+            heads=heads,
             keeper=keeper,
+            watchers=watchers,
             learner=Learner(store, embedders, keeper, keep_inputs=settings.keep_inputs),
             checker=Checker(store, embedders),
             adviser=Adviser(store, embedders),
@@ -116,7 +162,6 @@ class Engine:
             exporter=Exporter(store, embedders, predictor),
             importer=Importer(store, embedders, keep_inputs=settings.keep_inputs),
             finetuner=Finetuner(store),
-            watchers=Watchers(store),
             mover=Mover(store, embedders, keep=settings.store_cache_bytes > 0),
         )
 

@@ -14,6 +14,8 @@ from training.heads import load_head
 
 Format = Literal["head", "onnx", "fused"]
 SUFFIXES: dict[Format, str] = {"head": ".safetensors", "onnx": ".onnx", "fused": "-fused.onnx"}
+# Holds the extractor in memory a few times over, so one at a time.
+FUSING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,6 @@ class Exporter:
         self._store = store
         self._embedders = embedders
         self._predictor = predictor
-        # Holds the extractor in memory a few times over, so one at a time.
-        self._fusing = threading.Lock()
 
     def export(self, name: str, *, form: Format, version: int | None) -> Exported:
         """A head version as a file; the same version always gives the same bytes.
@@ -65,5 +65,5 @@ class Exporter:
         if not fused:
             return head_onnx(head, name=name, version=number)
         extractor = self._embedders.with_digest(head.extractor_digest).extractor
-        with self._fusing:
+        with FUSING:
             return fused_onnx(extractor.model(), extractor.manifest, head, name=name, version=number)

@@ -17,6 +17,8 @@ from service.store import Store
 from service.writeback import EmbeddingWriter
 from training.heads import Head, Prediction, load_head
 
+HeadCache = LruCache[tuple[int, int], Head]
+
 
 @dataclass(frozen=True)
 class Predicted:
@@ -30,15 +32,18 @@ class Predicted:
 
 
 class Predictor:
-    """Scores inputs with published or named head versions."""
+    """Scores inputs with published or named head versions.
 
-    def __init__(
-        self, store: Store, embedders: Embedders, writer: EmbeddingWriter, *, head_cache_bytes: int
-    ) -> None:
+    Parameters
+    ----------
+    heads : where versions are kept, by head id and number; one for all callers of a process.
+    """
+
+    def __init__(self, store: Store, embedders: Embedders, writer: EmbeddingWriter, heads: HeadCache) -> None:
         self._store = store
         self._embedders = embedders
         self._writer = writer
-        self._heads: LruCache[tuple[int, int], Head] = LruCache(head_cache_bytes)
+        self._heads = heads
 
     def predict(
         self, name: str, batch: Batch, *, version: int | None, threshold: float | None, skip_bad: bool

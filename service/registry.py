@@ -67,12 +67,15 @@ class Registry:
             device=settings.device,
         )
 
-    def register(self, folder: Path, origin: Mapping[str, Any] = ADDED) -> ExtractorRow:
+    def register(
+        self, folder: Path, origin: Mapping[str, Any] = ADDED, *, tenant: str | None = None
+    ) -> ExtractorRow:
         """Give an extractor folder to all servers. One that is there already has its files written anew.
 
         Parameters
         ----------
         origin : where it comes from, as JSON; see `ExtractorRow`.
+        tenant : the one that may use it; None for all.
 
         Raises
         ------
@@ -95,6 +98,7 @@ class Registry:
                 origin=dict(origin),
                 blobs=keys,
                 created_at=datetime.now(UTC),
+                tenant=tenant,
             )
             self._write_files(folder, row)
             # A removal meanwhile took the row and the files of an extractor that was there.
@@ -159,7 +163,7 @@ class Registry:
         """
         old = datetime.now(UTC) - timedelta(seconds=ABANDONED_AFTER_S)
         entries = [entry.key for entry in self.blobs.entries(PREFIX) if entry.modified_at < old]
-        rows = self.store.extractors.list()
+        rows = self.store.extractors.of_all_tenants()
         files = {key for row in rows for key in _keys(row)}
         self.blobs.delete([key for key in entries if key not in files])
         known = {row.digest for row in rows}

@@ -4,6 +4,7 @@ Embeddings are a cache: what a crash loses is computed again. Those of examples 
 committed together with their examples.
 """
 
+import copy
 import logging
 import queue
 import threading
@@ -41,12 +42,18 @@ class EmbeddingWriter:
         self._thread = threading.Thread(target=self._run, name="embedding-writer", daemon=True)
         self._thread.start()
 
+    def of(self, store: Store) -> "EmbeddingWriter":
+        """The same queue and thread for the embeddings of another caller."""
+        view = copy.copy(self)
+        view._store = store
+        return view
+
     def add(self, digest: str, vectors: Vectors) -> None:
         """Queue embeddings of the extractor with this digest; drops them when the disk cannot follow."""
         if not vectors or not self._max_bytes:
             return
         try:
-            self._queue.put_nowait((digest, vectors))
+            self._queue.put_nowait((self._store.embeddings.space(digest), vectors))
         except queue.Full:
             logger.warning("the embedding cache cannot follow: %d embeddings not stored", len(vectors))
 
@@ -65,8 +72,8 @@ class EmbeddingWriter:
                 if entry is None:
                     closing = True
                     break
-                digest, vectors = entry
-                pending.setdefault(digest, {}).update(vectors)
+                space, vectors = entry
+                pending.setdefault(space, {}).update(vectors)
                 count += len(vectors)
                 if count >= MAX_BATCH:
                     break
@@ -78,8 +85,8 @@ class EmbeddingWriter:
 
     def _write(self, pending: Mapping[str, Vectors]) -> None:
         try:
-            for digest, vectors in pending.items():
-                self._store.embeddings.put(digest, vectors)
+            for space, vectors in pending.items():
+                self._store.embeddings.put_into(space, vectors)
                 self._written_bytes += sum(vector.nbytes for vector in vectors.values())
             if self._written_bytes >= PRUNE_EVERY_BYTES:
                 self._written_bytes = 0

@@ -20,10 +20,11 @@ def command() -> None:
 
 @command.command()
 @click.argument("folder", type=FOLDER)
-def add(folder: Path) -> None:
+@click.option("--tenant", metavar="NAME", help="The one that may use it. Left out: all.")
+def add(folder: Path, tenant: str | None) -> None:
     """Check the extractor in FOLDER and give it to all servers. A second time writes its files anew."""
-    with _registry() as registry:
-        row = registry.register(folder)
+    with _registry(tenant) as registry:
+        row = registry.register(folder, tenant=tenant)
     click.echo(f"{row.name} digest {row.digest[:12]}, {row.manifest['output']['dim']} dimensions")
 
 
@@ -31,10 +32,11 @@ def add(folder: Path) -> None:
 def list_registered() -> None:
     """List the registered extractors: name, digest, dimensions, origin."""
     with _registry() as registry:
-        rows = registry.store.extractors.list()
+        rows = registry.store.extractors.of_all_tenants()
     for row in rows:
+        whose = f"  tenant {row.tenant}" if row.tenant else ""
         click.echo(
-            f"{row.name}  {row.digest[:12]}  {row.manifest['output']['dim']}  {row.origin.get('kind')}"
+            f"{row.name}  {row.digest[:12]}  {row.manifest['output']['dim']}  {row.origin.get('kind')}{whose}"
         )
 
 
@@ -48,11 +50,11 @@ def remove(name: str) -> None:
 
 
 @contextmanager
-def _registry() -> "Iterator[Registry]":
+def _registry(tenant: str | None = None) -> "Iterator[Registry]":
     from service.registry import Registry
-    from service.store import Store
+    from service.store import DEFAULT_TENANT, Caller, Store
 
     settings = read_settings()
     with told(), Store.open(settings.resolved_database_url, settings.resolved_blob_url) as store:
         store.migrate()
-        yield Registry.of(settings, store)
+        yield Registry.of(settings, store.of(Caller(tenant=tenant or DEFAULT_TENANT)))

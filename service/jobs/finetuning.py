@@ -19,6 +19,7 @@ from service.jobs.job import Job, StoppedError
 from service.learner import MAX_ATTEMPTS, conflict
 from service.registry import Registry
 from service.store import (
+    Caller,
     ExtractorExistsError,
     HeadNotFoundError,
     HeadRow,
@@ -58,6 +59,10 @@ class FinetuneRunner:
         self._registry = Registry.of(engine.settings, engine.store)
 
     def run(self, job: Job) -> Mapping[str, Any]:
+        caller = Caller(tenant=job.row.tenant, actor=f"worker {job.row.worker}")
+        return FinetuneRunner(self._engine.of(caller))._run(job)
+
+    def _run(self, job: Job) -> Mapping[str, Any]:
         head = self._head_of(job)
         made = self._made_before(job, head)
         if made is not None:
@@ -198,7 +203,7 @@ class FinetuneRunner:
     def _register(self, job: Job, folder: Path) -> None:
         origin = {"kind": "finetuned", "head": job.row.head, "job": job.row.id}
         try:
-            self._registry.register(folder, origin)
+            self._registry.register(folder, origin, tenant=job.row.tenant)
         except ExtractorExistsError:
             name = Manifest.load(folder).name
             there = self._store.extractors.named(name)
@@ -206,7 +211,7 @@ class FinetuneRunner:
                 raise
             job.log("the extractor of an earlier attempt makes way for this one's")
             self._registry.remove(name)
-            self._registry.register(folder, origin)
+            self._registry.register(folder, origin, tenant=job.row.tenant)
 
     def _take_back(self, job: Job, embedder: Embedder) -> None:
         """Remove an extractor that no version came to need."""

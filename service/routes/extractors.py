@@ -82,7 +82,7 @@ def _described(embedder: Embedder, origin: Any, embedders: Embedders) -> dict[st
         "taps": [asdict(tap) for tap in manifest.taps],
         "provider": extractor.provider,
         "precision": "fp32",
-        "default": embedder is embedders.default,
+        "default": extractor is embedders.default.extractor,
         "loaded": True,
         "origin": origin,
         "weights": asdict(manifest.weights),

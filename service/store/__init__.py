@@ -1,6 +1,8 @@
 """What Headstart remembers: heads, examples, versions, embeddings, jobs. Knows no HTTP and no training."""
 
+from service.store.access_records import AuditEvent, KeyRow, Limits, NewKey, TenantRow, Usage
 from service.store.blobs import BlobEntry, BlobStore
+from service.store.caller import DEFAULT_TENANT, Caller
 from service.store.changes import Change, Committed, NewExample, NewInput, NewVersion, Vector
 from service.store.claims import Claims, JobProgress
 from service.store.errors import (
@@ -20,11 +22,16 @@ from service.store.errors import (
     JobExistsError,
     JobLostError,
     JobNotFoundError,
+    KeyNotFoundError,
+    QuotaExceededError,
     RevisionConflictError,
     SchemaError,
     StoreCorruptedError,
     StoreError,
     StoreUnavailableError,
+    TenantExistsError,
+    TenantNameError,
+    TenantNotFoundError,
     VersionNotFoundError,
 )
 from service.store.job_events import NewEvent
@@ -56,16 +63,19 @@ from service.store.store import Store
 
 __all__ = [
     "CANCELLED",
+    "DEFAULT_TENANT",
     "FAILED",
     "MULTI_LABEL",
     "QUEUED",
     "RUNNING",
     "SINGLE_LABEL",
     "SUCCEEDED",
+    "AuditEvent",
     "BlobEntry",
     "BlobNotFoundError",
     "BlobStore",
     "BlobUrlError",
+    "Caller",
     "Change",
     "Claims",
     "Committed",
@@ -93,12 +103,17 @@ __all__ = [
     "JobRow",
     "JobState",
     "Jobs",
+    "KeyNotFoundError",
+    "KeyRow",
+    "Limits",
     "NewEvent",
     "NewExample",
     "NewInput",
+    "NewKey",
     "NewVersion",
     "Page",
     "Published",
+    "QuotaExceededError",
     "RevisionConflictError",
     "SchemaError",
     "Store",
@@ -107,6 +122,11 @@ __all__ = [
     "StoreUnavailableError",
     "SupportSet",
     "Task",
+    "TenantExistsError",
+    "TenantNameError",
+    "TenantNotFoundError",
+    "TenantRow",
+    "Usage",
     "Vector",
     "VersionNotFoundError",
     "VersionRow",

@@ -17,7 +17,7 @@ from service.store import job_events, tables
 from service.store.database import Database
 from service.store.errors import JobLostError
 from service.store.job_events import NewEvent
-from service.store.jobs import ROWS, finishing, read, state_event
+from service.store.jobs import ROWS, finishing, read_any, state_event
 from service.store.records import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, JobRow
 
 LOOK_AHEAD = 16  # queued jobs that a worker reads at once; others may take the first of them meanwhile
@@ -205,7 +205,7 @@ class Claims:
             events = [state_event(RUNNING, attempt=job.attempts + 1, worker=worker)]
         with self._database.write() as connection:
             changed = job_events.advance(connection, as_read, values, events, now)
-            return None if changed is None else read(connection, changed)
+            return None if changed is None else read_any(connection, changed)
 
     def _advance(
         self, job: JobRow, values: Mapping[str, Any], events: Sequence[NewEvent], *, durable: bool = True

@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.store import embeddings, extractors, inputs, tables
+from service.store import audit, embeddings, extractors, inputs, quotas, tables
+from service.store.caller import Caller
 from service.store.changes import Change, Committed, NewExample
 from service.store.database import Database
 from service.store.errors import DuplicateExampleError, ExampleNotFoundError, RevisionConflictError
@@ -54,31 +55,40 @@ def check(change: Change) -> None:
     require_storable("source id", [example.source_id for example in change.add if example.source_id])
 
 
-def apply(connection: Connection, database: Database, change: Change) -> Committed:
+def apply(connection: Connection, database: Database, caller: Caller, change: Change) -> Committed:
     """Write the change. The transaction must be undone if this raises."""
     now = datetime.now(UTC)
-    head = _create(connection, change, now) if change.creates else _advance(connection, change, now)
+    limits = quotas.hold(connection, caller.tenant)
+    if change.creates:
+        head = _create(connection, caller, change, now)
+    else:
+        head = _advance(connection, caller, change, now)
     for digest, name in sorted(change.registered.items()):
         extractors.hold(connection, digest, name)
-    dropped = _drop(connection, head, change)
+    dropped = _drop(connection, caller, head, change)
     renamed = _relabelled(connection, head, change)
     _refuse_duplicates(connection, head, change, renamed)
     _relabel(connection, head, change)
     if change.move:
-        move_examples(connection, database, head.id, change.extractor_digest, change.embeddings)
+        digest = change.extractor_digest
+        move_examples(connection, database, caller, head.id, digest, change.embeddings)
     keys = [example.sha256 for example in change.add]
-    embeddings.ensure(connection, database, change.extractor_digest, keys, change.embeddings)
-    ids = _insert(connection, head, change.add, now)
+    space = embeddings.space(caller.tenant, change.extractor_digest)
+    embeddings.ensure(connection, database, space, keys, change.embeddings)
+    ids = _insert(connection, head, space, change.add, now)
     embeddings.forget(connection, dropped)
     doomed = _keep_inputs(connection, head, change, [sha256 for _, sha256 in dropped], now)
     if change.version is not None:
         add_version(connection, head, change.version, now)
+    quotas.require(connection, caller.tenant, limits, change)
+    audit.record(connection, caller, *_told(head, change))
     return Committed(head, head.last_version if change.version else None, ids, doomed)
 
 
-def _create(connection: Connection, change: Change, now: datetime) -> HeadRow:
+def _create(connection: Connection, caller: Caller, change: Change, now: datetime) -> HeadRow:
     trained = 1 if change.version else 0
     values = {
+        "tenant": caller.tenant,
         "name": change.head,
         "extractor_name": change.extractor_name,
         "extractor_digest": change.extractor_digest,
@@ -97,7 +107,7 @@ def _create(connection: Connection, change: Change, now: datetime) -> HeadRow:
     return HeadRow(**row._mapping)
 
 
-def _advance(connection: Connection, change: Change, now: datetime) -> HeadRow:
+def _advance(connection: Connection, caller: Caller, change: Change, now: datetime) -> HeadRow:
     """Move the head to its next revision, with its next version if the change has one."""
     values: dict[str, Any] = {"revision": _heads.c.revision + 1, "updated_at": now}
     if change.replace_all or change.move:
@@ -112,6 +122,7 @@ def _advance(connection: Connection, change: Change, now: datetime) -> HeadRow:
             values["published_version"] = _heads.c.last_version + 1
     expected = (
         _heads.c.id == change.head_id,
+        _heads.c.tenant == caller.tenant,
         _heads.c.name == change.head,
         _heads.c.revision == change.expected_revision,
     )
@@ -128,9 +139,22 @@ def _advance(connection: Connection, change: Change, now: datetime) -> HeadRow:
     return HeadRow(**row._mapping)
 
 
-def _drop(connection: Connection, head: HeadRow, change: Change) -> list[embeddings.Key]:
+def _told(head: HeadRow, change: Change) -> tuple[str, str, dict[str, Any]]:
+    """Action, target and detail of the change for the audit log."""
+    counts = {"added": len(change.add), "removed": len(change.remove), "relabelled": len(change.relabel)}
+    detail: dict[str, Any] = {key: count for key, count in counts.items() if count}
+    if change.version is not None:
+        detail |= {"version": head.last_version, "published": change.version.publish}
+    if change.move:
+        detail["extractor"] = change.extractor_name
+    if change.creates:
+        return "head.create", head.name, detail
+    return ("head.replace" if change.replace_all else "head.change"), head.name, detail
+
+
+def _drop(connection: Connection, caller: Caller, head: HeadRow, change: Change) -> list[embeddings.Key]:
     """Delete what the change replaces or removes; the keys of their embeddings."""
-    return by_all_extractors(connection, head.id, _deleted(connection, head, change))
+    return by_all_extractors(connection, caller, head.id, _deleted(connection, head, change))
 
 
 def _deleted(connection: Connection, head: HeadRow, change: Change) -> list[embeddings.Key]:
@@ -217,13 +241,13 @@ def _touched(
 
 
 def _insert(
-    connection: Connection, head: HeadRow, added: Sequence[NewExample], now: datetime
+    connection: Connection, head: HeadRow, space: str, added: Sequence[NewExample], now: datetime
 ) -> tuple[str, ...]:
     rows = [
         {
             "id": uuid.uuid4().hex,
             "head_id": head.id,
-            "extractor_digest": head.extractor_digest,
+            "extractor_digest": space,
             "sha256": example.sha256,
             "label": example.label,
             "source_id": example.source_id,

@@ -1,8 +1,11 @@
-"""The cache of embeddings, keyed by (extractor digest, sha256 of the input). Knows no head and no label.
+"""The cache of embeddings, keyed by (space, sha256 of the input). Knows no head and no label.
 
-An embedding stays as long as an example refers to it; the others are kept as far as there is room.
+A space is what one tenant has by one extractor: whether an input is cached tells a tenant nothing of the
+inputs of another. An embedding stays as long as an example refers to it; the others are kept as far as there
+is room.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,11 +14,12 @@ import numpy as np
 from sqlalchemy import Connection, bindparam, delete, exists, func, select
 
 from service.store import tables
+from service.store.caller import DEFAULT_TENANT, Caller
 from service.store.changes import Vector
 from service.store.database import Database
 from service.store.errors import EmbeddingNotFoundError
 
-Key = tuple[str, str]  # extractor digest, sha256 of the input
+Key = tuple[str, str]  # space, sha256 of the input
 
 VECTOR_DTYPE = np.dtype("<f4")  # little-endian float32, whatever the machine
 KEYS_PER_QUERY = 500  # below the number of variables any database takes in one statement
@@ -50,14 +54,20 @@ OLDEST_UNREFERENCED = (
     .limit(KEYS_PER_PRUNING)
     .with_for_update(skip_locked=True)
 )
+TENANTS = select(tables.tenants.c.name)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Embeddings:
-    """The stored embeddings of all extractors; safe to share between threads."""
+    """The stored embeddings of a tenant by all extractors; safe to share between threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, caller: Caller) -> None:
         self._database = database
+        self._caller = caller
+
+    def space(self, digest: str) -> str:
+        """Where the tenant's embeddings by an extractor are."""
+        return space(self._caller.tenant, digest)
 
     def get(self, digest: str, keys: Sequence[str]) -> dict[str, Vector]:
         """The embeddings that are stored, of those asked for.
@@ -74,7 +84,8 @@ class Embeddings:
         found: dict[str, Vector] = {}
         with self._database.single() as connection:
             for chunk in chunks(keys):
-                for key, vector in connection.execute(GET, {"digest": digest, "keys": chunk}):
+                values = {"digest": self.space(digest), "keys": chunk}
+                for key, vector in connection.execute(GET, values):
                     found[key] = np.frombuffer(vector, VECTOR_DTYPE)
         return found
 
@@ -86,7 +97,11 @@ class Embeddings:
         ValueError
             A vector is not float32 of shape (dim,).
         """
-        rows = _rows(digest, vectors, datetime.now(UTC))
+        self.put_into(self.space(digest), vectors)
+
+    def put_into(self, space: str, vectors: Mapping[str, Vector]) -> None:
+        """As `put`, into a space of whatever tenant."""
+        rows = _rows(space, vectors, datetime.now(UTC))
         if rows:
             with self._database.write(durable=False) as connection:
                 connection.execute(self._database.insert_or_ignore(_embeddings), rows)
@@ -125,15 +140,20 @@ class Embeddings:
         return dropped
 
     def drop(self, digest: str) -> int:
-        """Drop the embeddings of an extractor that no example refers to; how many they were.
+        """Drop the embeddings of an extractor that no example of any tenant refers to; how many they were.
 
         It writes in small transactions, so that others get their turn.
         """
+        with self._database.single() as connection:
+            tenants = connection.execute(TENANTS).scalars().all()
+        return sum(self._drop(space(tenant, digest)) for tenant in tenants)
+
+    def _drop(self, space: str) -> int:
         dropped = 0
         while True:
             with self._database.write(durable=False) as connection:
-                keys = connection.execute(SOME_UNREFERENCED, {"digest": digest}).scalars().all()
-                forget(connection, [(digest, key) for key in keys])
+                keys = connection.execute(SOME_UNREFERENCED, {"digest": space}).scalars().all()
+                forget(connection, [(space, key) for key in keys])
             dropped += len(keys)
             if not keys:
                 return dropped
@@ -150,6 +170,16 @@ class Embeddings:
                 keys = [victim.sha256 for victim in victims if victim.extractor_digest == digest]
                 connection.execute(FORGET, {"digest": digest, "keys": keys})
         return victims
+
+
+def space(tenant: str, digest: str) -> str:
+    """Where the embeddings of a tenant by an extractor are: apart from those of every other tenant.
+
+    For the default tenant it is the digest itself, as it was before there were tenants.
+    """
+    if tenant == DEFAULT_TENANT:
+        return digest
+    return hashlib.sha256(f"{digest}\0{tenant}".encode()).hexdigest()
 
 
 def ensure(

@@ -14,6 +14,11 @@
     ├── ExtractorNotFoundError     no extractor of that name is registered, or none any more
     ├── ExtractorExistsError       another extractor has that name
     ├── ExtractorInUseError        heads or versions refer to the extractor that was to be removed
+    ├── TenantNotFoundError        no such tenant
+    ├── TenantExistsError          a tenant has that name already
+    ├── TenantNameError            a name that no tenant can have
+    ├── QuotaExceededError         the tenant would have more than it may have
+    ├── KeyNotFoundError           no API key of that id
     ├── InvalidTextError           a string that no database can hold: U+0000 or a lone surrogate
     ├── BlobNotFoundError          no blob of that key, or none any more
     ├── BlobUrlError               a URL that names no place where blobs can be kept
@@ -150,6 +155,49 @@ class ExtractorInUseError(StoreError):
             f"the extractor {name!r} is in use by heads or their versions ({', '.join(heads[:10])}"
             f"{', ...' if len(heads) > 10 else ''}): delete these heads first"
         )
+
+
+class TenantNotFoundError(StoreError):
+    code = "tenant_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no tenant {name!r}: make it with `headstart tenants create`")
+
+
+class TenantExistsError(StoreError):
+    code = "tenant_exists"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a tenant {name!r} already")
+
+
+class TenantNameError(StoreError):
+    code = "invalid_tenant"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name!r:.80} can be no tenant: expected 1 to 128 letters, digits, dots, underscores and dashes,"
+            " a letter or digit first"
+        )
+
+
+class QuotaExceededError(StoreError):
+    """`what` is `heads`, `examples` or `bytes`; `used` is how many there would be."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, what: str, used: int, limit: int) -> None:
+        self.what = what
+        super().__init__(
+            f"this would be {used} {what}, and {limit} are allowed: delete some, or ask for more"
+        )
+
+
+class KeyNotFoundError(StoreError):
+    code = "key_not_found"
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no key {key_id!r}")
 
 
 class InvalidTextError(StoreError):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, bindparam, select
 
-from service.store import tables
+from service.store import named, tables
+from service.store.caller import Caller
 from service.store.database import Database
 from service.store.errors import ExampleNotFoundError, HeadNotFoundError
 from service.store.paging import page_of, page_size
@@ -17,7 +18,6 @@ _heads = tables.heads
 _examples = tables.examples
 _kept = tables.kept_inputs
 
-HEAD_ID = select(_heads.c.id).where(_heads.c.name == bindparam("name"))
 COLUMNS = (
     _examples.c.seq,
     _examples.c.id,
@@ -55,10 +55,11 @@ SUPPORT_SET = (
 
 
 class Examples:
-    """The examples of all heads; safe to share between threads."""
+    """The examples of the heads of a tenant; safe to share between threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, caller: Caller) -> None:
         self._database = database
+        self._caller = caller
 
     def list(
         self, head: str, after: int | None = None, limit: int = 100, label: str | None = None
@@ -75,7 +76,7 @@ class Examples:
         """
         values = {"after": max(0, min(after or 0, LARGEST_SEQ)), "most": page_size(limit) + 1}
         with self._database.snapshot() as connection:
-            values["head"] = _head_id(connection, head)
+            values["head"] = named.head_id(connection, self._caller, head)
             rows = [] if label is not None and not is_storable(label) else _rows(connection, values, label)
         return page_of(rows, limit, lambda example: example.seq)
 
@@ -87,7 +88,7 @@ class Examples:
         HeadNotFoundError, ExampleNotFoundError
         """
         with self._database.snapshot() as connection:
-            head_id = _head_id(connection, head)
+            head_id = named.head_id(connection, self._caller, head)
             row = None
             if is_storable(example_id):
                 row = connection.execute(ONE, {"head": head_id, "wanted": example_id}).one_or_none()
@@ -122,10 +123,3 @@ def _rows(connection: Connection, values: dict[str, int], label: str | None) -> 
     else:
         found = connection.execute(LIST_LABEL, {**values, "wanted": label})
     return [ExampleRow(**row._mapping) for row in found]
-
-
-def _head_id(connection: Connection, head: str) -> int:
-    row = connection.execute(HEAD_ID, {"name": head}).one_or_none() if is_storable(head) else None
-    if row is None:
-        raise HeadNotFoundError(head)
-    return int(row.id)

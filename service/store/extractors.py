@@ -5,7 +5,8 @@ from dataclasses import asdict
 from sqlalchemy import Connection, bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from service.store import tables
+from service.store import audit, tables
+from service.store.caller import Caller
 from service.store.database import Database
 from service.store.errors import (
     ExtractorExistsError,
@@ -21,11 +22,15 @@ _extractors = tables.extractors
 _heads = tables.heads
 _versions = tables.versions
 
-NAMED = select(_extractors).where(_extractors.c.name == bindparam("wanted"))
-WITH_DIGEST = select(_extractors).where(_extractors.c.digest == bindparam("wanted"))
+_is_seen = _extractors.c.tenant.is_(None) | (_extractors.c.tenant == bindparam("tenant"))
+ANY_NAMED = select(_extractors).where(_extractors.c.name == bindparam("wanted"))
+NAMED = ANY_NAMED.where(_is_seen)
+ANY_WITH_DIGEST = select(_extractors).where(_extractors.c.digest == bindparam("wanted"))
+WITH_DIGEST = ANY_WITH_DIGEST.where(_is_seen)
 ALL = select(_extractors).order_by(_extractors.c.name)
+SEEN = ALL.where(_is_seen)
 # PostgreSQL then lets nobody remove it before the commit.
-HOLD = WITH_DIGEST.with_only_columns(_extractors.c.digest).with_for_update(read=True, key_share=True)
+HOLD = ANY_WITH_DIGEST.with_only_columns(_extractors.c.digest).with_for_update(read=True, key_share=True)
 DELETE = delete(_extractors).where(_extractors.c.digest == bindparam("wanted"))
 USERS = (
     select(_heads.c.name)
@@ -40,27 +45,37 @@ USERS = (
 
 
 class Extractors:
-    """The registered extractors; safe to share between threads."""
+    """The registered extractors that a tenant sees: those for all, and its own.
 
-    def __init__(self, database: Database) -> None:
+    Safe to share between threads.
+    """
+
+    def __init__(self, database: Database, caller: Caller) -> None:
         self._database = database
+        self._caller = caller
 
     def named(self, name: str) -> ExtractorRow | None:
         """The extractor of a name, if one is registered."""
         if not is_storable(name):
             return None
         with self._database.single() as connection:
-            row = connection.execute(NAMED, {"wanted": name}).one_or_none()
+            row = connection.execute(NAMED, self._values(name)).one_or_none()
         return None if row is None else ExtractorRow(**row._mapping)
 
     def with_digest(self, digest: str) -> ExtractorRow | None:
         """The extractor of a digest, if it is registered."""
         with self._database.single() as connection:
-            row = connection.execute(WITH_DIGEST, {"wanted": digest}).one_or_none()
+            row = connection.execute(WITH_DIGEST, self._values(digest)).one_or_none()
         return None if row is None else ExtractorRow(**row._mapping)
 
     def list(self) -> tuple[ExtractorRow, ...]:
         """All of them, by name."""
+        with self._database.single() as connection:
+            rows = connection.execute(SEEN, {"tenant": self._caller.tenant})
+            return tuple(ExtractorRow(**row._mapping) for row in rows)
+
+    def of_all_tenants(self) -> tuple[ExtractorRow, ...]:
+        """Those of every tenant too, by name: for whoever looks after the files."""
         with self._database.single() as connection:
             return tuple(ExtractorRow(**row._mapping) for row in connection.execute(ALL))
 
@@ -75,6 +90,7 @@ class Extractors:
         try:
             with self._database.write() as connection:
                 connection.execute(insert(_extractors), asdict(row))
+                audit.record(connection, self._caller, "extractor.add", row.name, {"digest": row.digest})
         except IntegrityError as error:
             there = self.with_digest(row.digest)
             if there is None:
@@ -83,7 +99,9 @@ class Extractors:
         return row
 
     def remove(self, name: str) -> ExtractorRow:
-        """Take an extractor out of the registry; the row that it had. Its blobs and embeddings stay.
+        """Take an extractor of whatever tenant out of the registry; the row that it had.
+
+        Its blobs and embeddings stay.
 
         Raises
         ------
@@ -92,7 +110,7 @@ class Extractors:
             Heads or versions of heads refer to it.
         """
         with self._database.write() as connection:
-            row = connection.execute(NAMED, {"wanted": name}).one_or_none() if is_storable(name) else None
+            row = connection.execute(ANY_NAMED, {"wanted": name}).one_or_none() if is_storable(name) else None
             if row is None:
                 raise ExtractorNotFoundError(name)
             # First: whoever is about to commit a head on it then has committed, or finds it gone.
@@ -100,7 +118,11 @@ class Extractors:
             users = connection.execute(USERS, {"wanted": row.digest}).scalars().all()
             if users:
                 raise ExtractorInUseError(name, sorted(users))
+            audit.record(connection, self._caller, "extractor.remove", name, {"digest": row.digest})
         return ExtractorRow(**row._mapping)
+
+    def _values(self, wanted: str) -> dict[str, str]:
+        return {"wanted": wanted, "tenant": self._caller.tenant}
 
 
 def hold(connection: Connection, digest: str, name: str) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select
 
-from service.store import commit, embeddings, inputs, tables
+from service.store import audit, commit, embeddings, inputs, named, tables
+from service.store.caller import Caller
 from service.store.changes import Change, Committed
 from service.store.database import Database
 from service.store.errors import HeadNotFoundError, VersionNotFoundError
@@ -21,9 +22,8 @@ _versions = tables.versions
 _examples = tables.examples
 
 _is_published = (_versions.c.head_id == _heads.c.id) & (_versions.c.number == _heads.c.published_version)
-_named = _heads.c.name == bindparam("name")
 
-GET = select(_heads).where(_named)
+GET = select(_heads).where(named.NAMED)
 PUBLISHED = (
     select(
         _heads.c.id,
@@ -33,7 +33,7 @@ PUBLISHED = (
         _heads.c.revision,
     )
     .select_from(_heads.outerjoin(_versions, _is_published))
-    .where(_named)
+    .where(named.NAMED)
 )
 VERSION_COLUMNS = (
     _versions.c.head_id,
@@ -46,7 +46,7 @@ VERSION_COLUMNS = (
     _versions.c.examples_total,
     _versions.c.classes,
 )
-FIRST = select(_heads).order_by(_heads.c.name).limit(bindparam("most"))
+FIRST = select(_heads).where(named.OF_TENANT).order_by(_heads.c.name).limit(bindparam("most"))
 NEXT = FIRST.where(_heads.c.name > bindparam("after"))
 PUBLISHED_OF = (
     select(*VERSION_COLUMNS)
@@ -59,7 +59,6 @@ LABEL_COUNTS = (
     .group_by(_examples.c.head_id, _examples.c.label)
     .order_by(_examples.c.head_id, _examples.c.label)
 )
-LOCK = select(_heads.c.id).where(_named).with_for_update()
 KEYS = select(_examples.c.extractor_digest, _examples.c.sha256).where(
     _examples.c.head_id == bindparam("head")
 )
@@ -67,11 +66,12 @@ DELETE = delete(_heads).where(_heads.c.id == bindparam("head"))
 
 
 class Heads:
-    """All heads; safe to share between threads."""
+    """The heads of a tenant; safe to share between threads."""
 
-    def __init__(self, database: Database, inputs: Inputs) -> None:
+    def __init__(self, database: Database, inputs: Inputs, caller: Caller) -> None:
         self._database = database
         self._inputs = inputs
+        self._caller = caller
 
     def get(self, name: str) -> HeadRow:
         """The head as it is now.
@@ -81,7 +81,7 @@ class Heads:
         HeadNotFoundError
         """
         with self._database.single() as connection:
-            row = connection.execute(GET, {"name": name}).one_or_none() if is_storable(name) else None
+            row = connection.execute(GET, self._key(name)).one_or_none() if is_storable(name) else None
         if row is None:
             raise HeadNotFoundError(name)
         return HeadRow(**row._mapping)
@@ -101,7 +101,7 @@ class Heads:
         HeadNotFoundError
         """
         with self._database.snapshot() as connection:
-            rows = connection.execute(GET, {"name": name}).all() if is_storable(name) else []
+            rows = connection.execute(GET, self._key(name)).all() if is_storable(name) else []
             summaries = _summaries(connection, rows)
         if not summaries:
             raise HeadNotFoundError(name)
@@ -119,7 +119,7 @@ class Heads:
         InvalidTextError
             `after` can be no name.
         """
-        values: dict[str, Any] = {"most": page_size(limit) + 1}
+        values: dict[str, Any] = {"tenant": self._caller.tenant, "most": page_size(limit) + 1}
         if after is not None:
             require_storable("cursor", [after])
             values["after"] = after
@@ -138,7 +138,7 @@ class Heads:
             There is no such head, or it has no published version.
         """
         with self._database.single() as connection:
-            row = connection.execute(PUBLISHED, {"name": name}).one_or_none() if is_storable(name) else None
+            row = connection.execute(PUBLISHED, self._key(name)).one_or_none() if is_storable(name) else None
         if row is None:
             raise HeadNotFoundError(name)
         if row[1] is None:
@@ -164,7 +164,7 @@ class Heads:
         """
         commit.check(change)
         with self._database.write() as connection:
-            committed = commit.apply(connection, self._database, change)
+            committed = commit.apply(connection, self._database, self._caller, change)
         if committed.doomed:
             self._inputs.purge()
         return committed
@@ -178,18 +178,19 @@ class Heads:
         HeadNotFoundError
         """
         with self._database.write() as connection:
-            head_id = (
-                connection.execute(LOCK, {"name": name}).scalar_one_or_none() if is_storable(name) else None
-            )
-            if head_id is None:
-                raise HeadNotFoundError(name)
+            head_id = named.head_id(connection, self._caller, name, lock=True)
             rows = connection.execute(KEYS, {"head": head_id}).all()
-            keys = by_all_extractors(connection, head_id, [(row[0], row[1]) for row in rows])
+            own = [(row[0], row[1]) for row in rows]
+            keys = by_all_extractors(connection, self._caller, head_id, own)
             doomed = inputs.doom_all(connection, head_id, datetime.now(UTC))
             connection.execute(DELETE, {"head": head_id})
             embeddings.forget(connection, keys)
+            audit.record(connection, self._caller, "head.delete", name)
         if doomed:
             self._inputs.purge()
+
+    def _key(self, name: str) -> dict[str, str]:
+        return named.key_of(self._caller, name)
 
 
 def _summaries(connection: Connection, rows: Sequence[Row[Any]]) -> list[HeadSummary]:

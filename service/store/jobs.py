@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select
 
-from service.store import job_events, tables
+from service.store import audit, job_events, named, tables
+from service.store.caller import Caller
 from service.store.database import Database
-from service.store.errors import HeadNotFoundError, JobExistsError, JobNotFoundError
+from service.store.errors import JobExistsError, JobNotFoundError
 from service.store.job_events import NewEvent
 from service.store.paging import page_of, page_size
 from service.store.records import (
@@ -30,11 +31,16 @@ LARGEST_SEQ = 2**63 - 1
 _heads = tables.heads
 _jobs = tables.jobs
 
-ROWS = select(_jobs, _heads.c.name.label("head")).join(_heads, _heads.c.id == _jobs.c.head_id)
-ONE = ROWS.where(_jobs.c.id == bindparam("job"))
-NEWEST = ROWS.where(_jobs.c.seq < bindparam("before")).order_by(_jobs.c.seq.desc()).limit(bindparam("most"))
-LOCK = select(_heads.c.id).where(_heads.c.name == bindparam("name")).with_for_update()
-HEAD_ID = select(_heads.c.id).where(_heads.c.name == bindparam("name"))
+ROWS = select(_jobs, _heads.c.name.label("head"), _heads.c.tenant).join(
+    _heads, _heads.c.id == _jobs.c.head_id
+)
+ANY = ROWS.where(_jobs.c.id == bindparam("job"))
+ONE = ANY.where(named.OF_TENANT)
+NEWEST = (
+    ROWS.where(named.OF_TENANT, _jobs.c.seq < bindparam("before"))
+    .order_by(_jobs.c.seq.desc())
+    .limit(bindparam("most"))
+)
 UNFINISHED_OF = select(_jobs.c.id).where(
     _jobs.c.head_id == bindparam("head"), _jobs.c.kind == bindparam("of_kind"), _jobs.c.state.in_(UNFINISHED)
 )
@@ -45,10 +51,11 @@ LAST_SEEN = select(func.max(tables.workers.c.seen_at, type_=tables.UtcDateTime()
 
 
 class Jobs:
-    """All jobs; safe to share between threads."""
+    """The jobs of the heads of a tenant; safe to share between threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, caller: Caller) -> None:
         self._database = database
+        self._caller = caller
 
     def create(self, head: str, kind: str, options: Mapping[str, Any]) -> JobRow:
         """Queue a job for a head.
@@ -66,7 +73,7 @@ class Jobs:
         now = datetime.now(UTC)
         job_id = uuid.uuid4().hex
         with self._database.write() as connection:
-            head_id = _head_id(connection, head, lock=True)
+            head_id = named.head_id(connection, self._caller, head, lock=True)
             there = connection.execute(UNFINISHED_OF, {"head": head_id, "of_kind": kind}).first()
             if there is not None:
                 raise JobExistsError(head, kind, there.id)
@@ -84,7 +91,8 @@ class Jobs:
             }
             connection.execute(insert(_jobs), values)
             job_events.add(connection, job_id, 1, [state_event(QUEUED)], now)
-            return read(connection, job_id)
+            audit.record(connection, self._caller, "job.create", head, {"job": job_id, "kind": kind})
+            return self._read(connection, job_id)
 
     def get(self, job_id: str) -> JobRow:
         """The job as it is now.
@@ -94,7 +102,7 @@ class Jobs:
         JobNotFoundError
         """
         with self._database.single() as connection:
-            return read(connection, job_id)
+            return self._read(connection, job_id)
 
     def list(
         self,
@@ -115,18 +123,22 @@ class Jobs:
         HeadNotFoundError
         """
         before = LARGEST_SEQ if after is None else max(0, min(after, LARGEST_SEQ))
+        values = {"tenant": self._caller.tenant, "before": before, "most": page_size(limit) + 1}
         statement = NEWEST
         with self._database.snapshot() as connection:
             if head is not None:
-                statement = statement.where(_jobs.c.head_id == _head_id(connection, head))
+                statement = statement.where(_jobs.c.head_id == named.head_id(connection, self._caller, head))
             if state is not None:
                 statement = statement.where(_jobs.c.state == state)
-            found = connection.execute(statement, {"before": before, "most": page_size(limit) + 1})
+            found = connection.execute(statement, values)
             rows = [JobRow(**row._mapping) for row in found]
         return page_of(rows, limit, lambda job: job.seq)
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEvent]:
-        """What happened in a job since event `after`, oldest first; nothing if there is no such job."""
+        """What happened in a job since event `after`, oldest first; nothing if there is no such job.
+
+        Asks for no tenant, as `positions` does not: for those who got the job by its id before.
+        """
         with self._database.single() as connection:
             return job_events.after(connection, job_id, max(0, min(after, LARGEST_SEQ)), page_size(limit))
 
@@ -148,13 +160,16 @@ class Jobs:
         running = _jobs.c.state == RUNNING
         unheld = (_jobs.c.state == QUEUED) | (running & (_jobs.c.lease_expires_at < now))
         with self._database.write() as connection:
+            self._read(connection, job_id)
             at_once = finishing(CANCELLED, now) | {"cancel_requested": True}
             done = job_events.advance(connection, (this, unheld), at_once, [state_event(CANCELLED)], now)
             if done is None:
                 asked = [NewEvent("log", {"level": "info", "message": "cancel was asked for"})]
                 held = (this, running, ~_jobs.c.cancel_requested)
                 job_events.advance(connection, held, {"cancel_requested": True}, asked, now)
-            return read(connection, job_id)
+            row = self._read(connection, job_id)
+            audit.record(connection, self._caller, "job.cancel", row.head, {"job": job_id})
+            return row
 
     def worker_seen_at(self) -> datetime | None:
         """When a worker was last known to live."""
@@ -162,15 +177,24 @@ class Jobs:
             seen: datetime | None = connection.execute(LAST_SEEN).scalar_one()
         return seen
 
+    def _read(self, connection: Connection, job_id: str) -> JobRow:
+        row = None
+        if is_storable(job_id):
+            values = {"tenant": self._caller.tenant, "job": job_id}
+            row = connection.execute(ONE, values).one_or_none()
+        if row is None:
+            raise JobNotFoundError(job_id)
+        return JobRow(**row._mapping)
 
-def read(connection: Connection, job_id: str) -> JobRow:
-    """The job, inside a transaction or alone.
+
+def read_any(connection: Connection, job_id: str) -> JobRow:
+    """A job of whatever tenant, for a worker that holds it.
 
     Raises
     ------
     JobNotFoundError
     """
-    row = connection.execute(ONE, {"job": job_id}).one_or_none() if is_storable(job_id) else None
+    row = connection.execute(ANY, {"job": job_id}).one_or_none()
     if row is None:
         raise JobNotFoundError(job_id)
     return JobRow(**row._mapping)
@@ -183,11 +207,3 @@ def state_event(state: JobState, **data: Any) -> NewEvent:
 def finishing(state: JobState, now: datetime) -> dict[str, Any]:
     """The columns of a job that ends in a state, and belongs to no worker any more."""
     return {"state": state, "finished_at": now, "worker": None, "lease_expires_at": None}
-
-
-def _head_id(connection: Connection, head: str, *, lock: bool = False) -> int:
-    statement = LOCK if lock else HEAD_ID
-    row = connection.execute(statement, {"name": head}).one_or_none() if is_storable(head) else None
-    if row is None:
-        raise HeadNotFoundError(head)
-    return int(row.id)

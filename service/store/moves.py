@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import Connection, bindparam, select, update
 
 from service.store import embeddings, tables
+from service.store.caller import Caller
 from service.store.changes import Vector
 from service.store.database import Database
 
@@ -21,7 +22,12 @@ MOVE = update(_examples).where(_of_head).values(extractor_digest=bindparam("to")
 
 
 def move_examples(
-    connection: Connection, database: Database, head_id: int, digest: str, given: Mapping[str, Vector]
+    connection: Connection,
+    database: Database,
+    caller: Caller,
+    head_id: int,
+    digest: str,
+    given: Mapping[str, Vector],
 ) -> None:
     """Let every example of a head refer to its embedding by another extractor.
 
@@ -36,14 +42,16 @@ def move_examples(
         An embedding is neither given nor stored.
     """
     keys = connection.execute(KEYS, {"head": head_id}).scalars().all()
-    embeddings.ensure(connection, database, digest, keys, given)
-    connection.execute(MOVE, {"head": head_id, "to": digest})
+    space = embeddings.space(caller.tenant, digest)
+    embeddings.ensure(connection, database, space, keys, given)
+    connection.execute(MOVE, {"head": head_id, "to": space})
 
 
 def by_all_extractors(
-    connection: Connection, head_id: int, keys: Iterable[embeddings.Key]
+    connection: Connection, caller: Caller, head_id: int, keys: Iterable[embeddings.Key]
 ) -> list[embeddings.Key]:
     """The keys, and those of the same inputs by every other extractor that the head was ever trained on."""
     found = list(keys)
     digests = connection.execute(EXTRACTORS, {"head": head_id}).scalars().all() if found else ()
-    return [*found, *((digest, sha256) for digest in digests for _, sha256 in found)]
+    spaces = [embeddings.space(caller.tenant, digest) for digest in digests]
+    return [*found, *((space, sha256) for space in spaces for _, sha256 in found)]

@@ -38,10 +38,11 @@ class HeadRow:
 
     `revision` counts the commits: it changes when examples change, move to another extractor or a version is
     added, not when another version of the same extractor is published. `id` is never given to another head,
-    `name` may be.
+    `name` may be. A name is unique within its `tenant`.
     """
 
     id: int
+    tenant: str
     name: str
     extractor_name: str
     extractor_digest: str
@@ -139,7 +140,7 @@ class ExtractorRow:
 
     `manifest` is the content of its manifest.json. `origin` says where it comes from: `kind` is `added` or
     `finetuned`, and a fine-tuned one also names the `head` on whose inputs it was trained. `blobs` is the
-    folder of keys that its files are under.
+    folder of keys that its files are under. `tenant` is the one that sees it; None for all.
     """
 
     digest: str
@@ -148,6 +149,7 @@ class ExtractorRow:
     origin: Mapping[str, Any]
     blobs: str
     created_at: datetime
+    tenant: str | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ class JobRow:
     id: str
     head_id: int
     head: str
+    tenant: str
     kind: str
     state: JobState
     options: Mapping[str, Any]

@@ -5,7 +5,9 @@ from types import TracebackType
 from sqlalchemy import select
 
 from service.store import schema
+from service.store.audit import Audit
 from service.store.blobs import BlobStore
+from service.store.caller import Caller
 from service.store.claims import Claims
 from service.store.database import BUSY_TIMEOUT_S, Database
 from service.store.embeddings import Embeddings
@@ -14,13 +16,18 @@ from service.store.extractors import Extractors
 from service.store.heads import Heads
 from service.store.inputs import Inputs
 from service.store.jobs import Jobs
+from service.store.keys import Keys
+from service.store.tenants import Tenants
 from service.store.versions import Versions
 
 
 class Store:
     """Heads, examples, versions, embeddings, jobs: one database, and blobs. Safe to share between threads.
 
-    Several processes open the same ones; what one has committed, all see at their next call.
+    Several processes open the same ones; what one has committed, all see at their next call. A store is
+    opened for a caller: it sees the heads, examples, versions, jobs, embeddings and extractors of one tenant
+    only, and what it changes is written down as that caller's. `claims`, `keys`, `tenants` and `inputs` are
+    of all tenants.
 
     Attributes
     ----------
@@ -33,19 +40,30 @@ class Store:
     extractors : Extractors
     jobs : Jobs
     claims : Claims
+    audit : Audit
+    keys : Keys
+    tenants : Tenants
     """
 
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, caller: Caller | None = None) -> None:
+        self.caller = caller = caller or Caller()
         self._database = database
         self.inputs = Inputs(database, blobs)
-        self.heads = Heads(database, self.inputs)
-        self.examples = Examples(database)
-        self.versions = Versions(database)
-        self.embeddings = Embeddings(database)
+        self.heads = Heads(database, self.inputs, caller)
+        self.examples = Examples(database, caller)
+        self.versions = Versions(database, caller)
+        self.embeddings = Embeddings(database, caller)
         self.blobs = blobs
-        self.extractors = Extractors(database)
-        self.jobs = Jobs(database)
+        self.extractors = Extractors(database, caller)
+        self.jobs = Jobs(database, caller)
         self.claims = Claims(database)
+        self.audit = Audit(database, caller)
+        self.keys = Keys(database, caller)
+        self.tenants = Tenants(database, caller)
+
+    def of(self, caller: Caller) -> "Store":
+        """The same store for another caller; closing either closes both."""
+        return Store(self._database, self.blobs, caller)
 
     @classmethod
     def open(cls, database_url: str, blob_url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Store":

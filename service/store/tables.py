@@ -5,6 +5,9 @@ Every statement of the store is built from these. A change here needs a migratio
 - A head's id is never given twice, so that what workers remember under (head id, number) stays true.
 - An example refers to its embedding by a foreign key: no pruning and no race can take away
   the embedding of an example, because the database refuses it.
+- A head's name is unique within its tenant. Jobs, examples and versions belong to the tenant of their head;
+  an extractor without a tenant is for all. An embedding is of one tenant: see `embeddings.space`, which
+  `extractor_digest` of `embeddings` and `examples` holds.
 - Nothing but keys is indexed by a text that a client chose, save the name of a head and the labels of an
   input. A single-label head has one row for each input, which `commit` sees to.
 """
@@ -40,6 +43,11 @@ BLOB_KEY_LENGTH = 255
 KIND_LENGTH = 16
 STATE_LENGTH = 16
 WORKER_LENGTH = 255
+KEY_ID_LENGTH = 16
+SCOPE_LENGTH = 16
+ACTOR_LENGTH = 300
+ACTION_LENGTH = 64
+REQUEST_ID_LENGTH = 128
 
 metadata = MetaData(
     naming_convention={
@@ -75,11 +83,58 @@ BlobKey = String(BLOB_KEY_LENGTH)
 # Names and labels are ordered by code point everywhere, so that a page means the same on every server.
 ClientText = Text().with_variant(Text(collation="C"), "postgresql")
 
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("name", ClientText, primary_key=True),
+    Column("max_heads", BigInteger),
+    Column("max_examples", BigInteger),
+    Column("max_bytes", BigInteger),
+    Column("created_at", UtcDateTime, nullable=False),
+)
+
+# Of a key only what cannot be turned back into it. `tokens` and `refilled_at` (seconds since 1970) are the
+# bucket of its rate limit.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(KEY_ID_LENGTH), primary_key=True),
+    Column("tenant", ClientText, ForeignKey("tenants.name"), nullable=False),
+    Column("scope", String(SCOPE_LENGTH), nullable=False),
+    Column("secret_sha256", Digest, nullable=False),
+    Column("note", Text),
+    Column("rate_per_s", Float),
+    Column("burst", Integer),
+    Column("tokens", Float),
+    Column("refilled_at", Float(53)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("seq", RowId, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("tenant", ClientText, nullable=False),
+    Column("actor", String(ACTOR_LENGTH), nullable=False),
+    Column("request_id", String(REQUEST_ID_LENGTH)),
+    Column("action", String(ACTION_LENGTH), nullable=False),
+    Column("target", Text),
+    Column("outcome", String(ACTION_LENGTH), nullable=False),
+    Column("detail", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("ix_audit_events_tenant_seq", audit_events.c.tenant, audit_events.c.seq)
+Index("ix_audit_events_at", audit_events.c.at)
+
 heads = Table(
     "heads",
     metadata,
     Column("id", RowId, primary_key=True, autoincrement=True),
-    Column("name", ClientText, nullable=False, unique=True),
+    Column("tenant", ClientText, ForeignKey("tenants.name"), nullable=False, server_default="default"),
+    Column("name", ClientText, nullable=False),
     Column("extractor_name", Text, nullable=False),
     Column("extractor_digest", Digest, nullable=False),
     Column("task", String(TASK_LENGTH), nullable=False),
@@ -89,6 +144,7 @@ heads = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     Column("keep_inputs", Boolean, nullable=False, server_default=false()),
+    UniqueConstraint("tenant", "name"),
     sqlite_autoincrement=True,
 )
 
@@ -180,6 +236,7 @@ extractors = Table(
     Column("origin", JSON, nullable=False),
     Column("blobs", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("tenant", ClientText, ForeignKey("tenants.name")),
 )
 
 jobs = Table(

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
-from service.store import tables
+from service.store import audit, named, tables
+from service.store.caller import Caller
 from service.store.changes import NewVersion
 from service.store.database import Database
 from service.store.errors import HeadNotFoundError, StoreCorruptedError, VersionNotFoundError
@@ -25,7 +26,7 @@ ROWS = (
     select(_versions, _files.c.sha256, _files.c.size_bytes)
     .join(_files, (_files.c.head_id == _versions.c.head_id) & (_files.c.number == _versions.c.number))
     .join(_heads, _heads.c.id == _versions.c.head_id)
-    .where(_heads.c.name == bindparam("name"))
+    .where(named.NAMED)
 )
 ONE = ROWS.where(_versions.c.number == bindparam("wanted"))
 NEWEST = (
@@ -43,13 +44,10 @@ NEWEST_ON = (
     .order_by(_versions.c.number.desc())
     .limit(1)
 )
-HEAD_EXISTS = select(_heads.c.id).where(_heads.c.name == bindparam("name"))
 FILE = select(_files.c.data, _files.c.sha256).where(
     _files.c.head_id == bindparam("head"), _files.c.number == bindparam("wanted")
 )
-LOCK_HEAD = (
-    select(_heads.c.id, _heads.c.extractor_digest).where(_heads.c.name == bindparam("name")).with_for_update()
-)
+LOCK_HEAD = select(_heads.c.id, _heads.c.extractor_digest).where(named.NAMED).with_for_update()
 EXTRACTOR = select(_versions.c.extractor_name, _versions.c.extractor_digest).where(
     _versions.c.head_id == bindparam("head"), _versions.c.number == bindparam("wanted")
 )
@@ -60,10 +58,11 @@ EXAMPLES_TOTAL = (
 
 
 class Versions:
-    """The versions of all heads; safe to share between threads."""
+    """The versions of the heads of a tenant; safe to share between threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, caller: Caller) -> None:
         self._database = database
+        self._caller = caller
 
     def list(self, head: str, after: int | None = None, limit: int = 100) -> Page[VersionRow, int]:
         """The versions of a head, newest first.
@@ -78,10 +77,9 @@ class Versions:
         """
         before = LARGEST_NUMBER if after is None else max(0, min(after, LARGEST_NUMBER))
         with self._database.snapshot() as connection:
-            _require_head(connection, head)
-            rows = connection.execute(
-                NEWEST, {"name": head, "before": before, "most": page_size(limit) + 1}
-            ).all()
+            named.head_id(connection, self._caller, head)
+            values = {**self._key(head), "before": before, "most": page_size(limit) + 1}
+            rows = connection.execute(NEWEST, values).all()
         return page_of([_version_row(row) for row in rows], limit, lambda version: version.number)
 
     def get(self, head: str, number: int) -> VersionRow:
@@ -92,10 +90,10 @@ class Versions:
         HeadNotFoundError, VersionNotFoundError
         """
         with self._database.snapshot() as connection:
-            _require_head(connection, head)
+            named.head_id(connection, self._caller, head)
             row = None
             if 0 < number <= LARGEST_NUMBER:
-                row = connection.execute(ONE, {"name": head, "wanted": number}).one_or_none()
+                row = connection.execute(ONE, {**self._key(head), "wanted": number}).one_or_none()
         if row is None:
             raise _no_version(head, number)
         return _version_row(row)
@@ -141,7 +139,7 @@ class Versions:
         """
         with self._database.write() as connection:
             known = is_storable(head)
-            found = connection.execute(LOCK_HEAD, {"name": head}).one_or_none() if known else None
+            found = connection.execute(LOCK_HEAD, self._key(head)).one_or_none() if known else None
             if found is None:
                 raise HeadNotFoundError(head)
             key = {"head": found.id, "wanted": number}
@@ -151,10 +149,15 @@ class Versions:
                 raise _no_version(head, number)
             values: dict[str, Any] = {"published_version": number, "updated_at": datetime.now(UTC)}
             if version.extractor_digest != found.extractor_digest:
-                move_examples(connection, self._database, found.id, version.extractor_digest, {})
+                digest = version.extractor_digest
+                move_examples(connection, self._database, self._caller, found.id, digest, {})
                 values |= {**version._mapping, "revision": _heads.c.revision + 1}
             row = connection.execute(PUBLISH.values(values), {"head": found.id}).one()
+            audit.record(connection, self._caller, "version.publish", head, {"version": number})
         return HeadRow(**row._mapping)
+
+    def _key(self, head: str) -> dict[str, str]:
+        return named.key_of(self._caller, head)
 
 
 def add_version(connection: Connection, head: HeadRow, version: NewVersion, now: datetime) -> None:
@@ -193,11 +196,6 @@ def _version_row(row: Row[Any]) -> VersionRow:
     fields["classes"] = tuple(fields["classes"])
     fields["warnings"] = tuple(fields["warnings"])
     return VersionRow(**fields)
-
-
-def _require_head(connection: Connection, head: str) -> None:
-    if not is_storable(head) or connection.execute(HEAD_EXISTS, {"name": head}).one_or_none() is None:
-        raise HeadNotFoundError(head)
 
 
 def _no_version(head: str | int, number: int) -> VersionNotFoundError:
