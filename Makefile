@@ -3,13 +3,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RIVALS := .venv-bench
 UV_VERSION := 0.13.9
 EXTRACTOR ?= efficientnet-lite0
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
-        bench-imagenet \
+        bench-imagenet bench-serving wrk \
         check lint types contracts format lock export bento clean
 
 help: ## list the targets
@@ -30,6 +31,16 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@ $(VENV)/.serve
 
+# The servers that ours is measured beside have an environment of their own.
+$(RIVALS)/.done: requirements/bench.txt | $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(RIVALS)
+	$(BIN)/uv pip install --quiet --python $(RIVALS)/bin/python -r requirements/bench.txt
+	@touch $@
+
+wrk:
+	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends wrk >/dev/null; } \
+	    || { echo "the load generator wrk is missing and could not be installed: install it (Debian: apt-get install wrk)"; exit 1; }
+
 export: $(VENV)/.serve ## export the default extractor (a second run does nothing)
 	$(BIN)/headstart export $(EXTRACTOR)
 
@@ -40,7 +51,7 @@ test: $(VENV)/.dev ## set up, run all tests but the long ones
 	$(BIN)/python -m pytest -m "not long and not timing" --numprocesses $(TEST_PROCESSES) --dist loadfile
 	$(BIN)/python -m pytest -m "timing and not long"
 
-test-long: $(VENV)/.dev ## train networks, embed whole sets, kill workers
+test-long: $(VENV)/.dev $(RIVALS)/.done ## train networks, embed whole sets, kill workers
 	$(BIN)/python -m pytest -m long
 
 test-networks: $(VENV)/.dev ## export, load and run every network of the catalogue, with random weights
@@ -63,6 +74,9 @@ bench-checks: $(VENV)/.dev export ## wrong labels, copies and outliers planted a
 
 bench-transfer: $(VENV)/.dev export ## every strategy of transfer on real images (hours on two cores; goes on after a stop)
 	$(BIN)/python -m benchmarks.transfer
+
+bench-serving: $(VENV)/.dev $(RIVALS)/.done export wrk ## speed against the raw limit and other servers (5 minutes)
+	$(BIN)/python -m benchmarks.serving
 
 bench-imagenet: $(VENV)/.dev export ## top-1 of the exported network's own classifier
 	$(BIN)/python -m benchmarks.imagenet_sample
@@ -89,10 +103,11 @@ lock: | $(BIN)/uv ## pin the dependencies again
 	$(COMPILE) --extra gpu -c requirements/serve.txt -o requirements/gpu.txt
 	$(COMPILE) --extra s3 -c requirements/serve.txt -o requirements/s3.txt
 	$(COMPILE) --extra export -c requirements/serve.txt -o requirements/export.txt
+	$(COMPILE) --extra bench -c requirements/serve.txt -o requirements/bench.txt
 	$(COMPILE) --extra export --extra s3 --extra dev -c requirements/export.txt -c requirements/s3.txt -o requirements/dev.txt
 
 bento: export ## pack the service with its extractor: import it into the model store, bentoml build
 	$(BIN)/python deploy/bento.py .headstart/extractors/$(EXTRACTOR)
 
 clean: ## remove what the tools wrote (not .headstart, where your heads are)
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(RIVALS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -29,7 +29,9 @@ CATS_AND_DOGS = range(2085620, 2127053)
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Pixels = npt.NDArray[np.uint8]
 Embed = Callable[[bytes], Floats]
+EmbedPixels = Callable[[Pixels], Floats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +60,19 @@ def embed_sets(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str,
 
 def embedder(extractor: Path) -> Embed:
     """From the bytes of an image to its embedding (d,), on one thread."""
+    spec = Manifest.load(extractor).preprocess
+    embed = pixel_embedder(extractor)
+    return lambda data: embed(decode_image(data, spec))
+
+
+def pixel_embedder(extractor: Path) -> EmbedPixels:
+    """From a decoded image (height, width, 3) to its embedding (d,), on one thread."""
     manifest = Manifest.load(extractor)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(extractor / FILES.model, options, ["CPUExecutionProvider"])
 
-    def embed(data: bytes) -> Floats:
-        image = decode_image(data, manifest.preprocess)
+    def embed(image: Pixels) -> Floats:
         return np.asarray(session.run(None, {manifest.input.name: image[np.newaxis]})[0][0])
 
     return embed

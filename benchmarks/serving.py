@@ -1,0 +1,268 @@
+"""The speed of the service: against the raw limit of the machine, and against other servers, in one run.
+
+The raw limit is what processes reach that only decode and embed, one for each core, with the same decoder and
+the same ONNX file. Rounds of it alternate with rounds of the server and of its rivals under wrk, every rival
+with the same head, and a ratio is the median over the rounds, so that a machine that is busy with other
+things for a while does not decide. What is not measured is stopped meanwhile. Every photograph that is posted
+is new to the server: bytes that no other request has follow the end of the JPEG, so that its caches never
+answer, and the default settings hold. The rounds of cached photographs post one of them over and over.
+
+`per core` decides, as benchmarks/load.py defines it; `per processor s` is printed beside it. A request that
+fails ends the run. Prints a table and the bars, and last one line of JSON; `--guide` writes the tables into
+docs/guide/performance.md.
+
+    python -m benchmarks.serving [--rounds 5] [--seconds 3] [--guide]
+"""
+
+import argparse
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks import large_photograph, load, raw, rivals, serving_table
+from benchmarks.embedded import add_arguments
+from benchmarks.main_job import images_of, put_head
+from benchmarks.processes import awake, cores, largest_resident_bytes, settle, signal_tree
+from benchmarks.server import EXTRACTOR, ROOT, Server, running
+from benchmarks.serving_table import CACHED, OURS, RAW, RAW_ONE, Measured
+
+GUIDE = ROOT / "docs" / "guide" / "performance.md"
+CONNECTIONS = (8, 64)
+PHOTOGRAPHS_PER_CLASS = 128
+SHOTS = 10
+HEAD = "pets"
+WARM_UP_S = 1
+MEMORY_BAR_BYTES = 350e6
+READY_BAR_S = 6.0
+DISTANCE_BOUND = 1e-2
+TOLERANCE = 1e-5  # between the probabilities of the servers for one photograph
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a server takes photographs, and its first process."""
+
+    name: str
+    url: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: an extractor folder, photographs, and for how long."""
+
+    extractor: Path
+    data: Path
+    seconds: int
+    rounds: int
+    rivals: Sequence[rivals.Rival]
+
+    def photographs(self) -> list[Path]:
+        """Those that are posted, none of them learned from."""
+        return [
+            path
+            for paths in images_of(self.data / "cats_dogs").values()
+            for path in paths[SHOTS : SHOTS + PHOTOGRAPHS_PER_CLASS]
+        ]
+
+
+def measure(plan: Plan) -> Measured:
+    """Start everything, measure, stop everything."""
+    measured = Measured()
+    paths = plan.photographs()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        teach(plan, folder)
+        add_hello(measured, folder)
+        listed = load.list_photographs(paths, folder)
+        start = time.perf_counter()
+        server = stack.enter_context(running(folder / "home", extractor=plan.extractor))
+        add_start(measured, plan, time.perf_counter() - start)
+        limit = stack.enter_context(raw.waiting(plan.extractor, paths))
+        ours = Target(OURS, f"{server.url}/v1/heads/{HEAD}/predict", server.process.pid)
+        others = [stack.enter_context(_rival(rival, plan, folder)) for rival in plan.rivals]
+        require_same_answers(ours, others, paths[0])
+        with stopped([ours, *others]):
+            for target in (ours, *others):
+                with awake(target.pid):
+                    load.post(target.pid, target.url, listed, connections=8, seconds=WARM_UP_S)
+            for _ in range(plan.rounds):
+                one_round(measured, plan, limit, listed, ours, others)
+        add_memory(measured, server)
+    serving_table.add_ratios(measured, [rival.name for rival in plan.rivals], CONNECTIONS)
+    add_large_photograph(measured, plan)
+    return measured
+
+
+def teach(plan: Plan, folder: Path) -> None:
+    """A home with one head in it, and the file of that head for the rivals."""
+    support = [
+        (label, path) for label, paths in images_of(plan.data / "cats_dogs").items() for path in paths[:SHOTS]
+    ]
+    with running(folder / "home", extractor=plan.extractor) as server, server.client() as client:
+        put_head(client, HEAD, support)
+        exported = client.get(f"/v1/heads/{HEAD}/export").raise_for_status()
+        (folder / "head").write_bytes(exported.content)
+
+
+def one_round(
+    measured: Measured, plan: Plan, limit: raw.Raw, listed: Path, ours: Target, others: Sequence[Target]
+) -> None:
+    """Everything once; the raw limit between the two rounds that are compared with it."""
+
+    def post(target: Target, connections: int, name: str | None = None) -> None:
+        with awake(target.pid):
+            found = load.post(
+                target.pid,
+                target.url,
+                listed,
+                connections=connections,
+                seconds=plan.seconds,
+                new=name is None,
+            )
+        measured.add(name or target.name, connections, found)
+
+    post(ours, 8)
+    measured.add(RAW, 0, limit.run(plan.seconds))
+    post(ours, 64)
+    for connections in CONNECTIONS:
+        for target in others:
+            post(target, connections)
+    post(ours, 1)
+    measured.add(RAW_ONE, 0, limit.run(plan.seconds, processes=1))
+    post(ours, 8, CACHED)
+
+
+@contextmanager
+def stopped(targets: Sequence[Target]) -> Iterator[None]:
+    """All servers stopped for the length of a block, but while they are `awake`."""
+    for target in targets:
+        settle(target.pid)
+        signal_tree(target.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for target in targets:
+            signal_tree(target.pid, signal.SIGCONT)
+
+
+@contextmanager
+def _rival(rival: rivals.Rival, plan: Plan, folder: Path) -> Iterator[Target]:
+    environ = {"RIVAL_EXTRACTOR": str(plan.extractor), "RIVAL_HEAD": str(folder / "head")}
+    with rivals.running(rival, folder / f"{rival.name}.log", environ) as found:
+        yield Target(rival.name, found.url, found.process.pid)
+
+
+def require_same_answers(ours: Target, others: Sequence[Target], photograph: Path) -> None:
+    """Raises RuntimeError if a rival says something else of a photograph: it does other work."""
+    data, headers = photograph.read_bytes(), {"Content-Type": "image/jpeg"}
+    expected = _posted(ours.url, data, headers)["predictions"][0]["probabilities"]
+    for target in others:
+        found = _posted(target.url, data, headers)["probabilities"]
+        for item in expected:
+            if abs(found[item["label"]] - item["probability"]) > TOLERANCE:
+                raise RuntimeError(f"{target.name} answers {found}, expected {expected}")
+
+
+def _posted(url: str, data: bytes, headers: dict[str, str]) -> dict[str, Any]:
+    answer = httpx.post(url, content=data, headers=headers, timeout=60, trust_env=False)
+    found: dict[str, Any] = answer.raise_for_status().json()
+    return found
+
+
+def add_start(measured: Measured, plan: Plan, serve_s: float) -> None:
+    """What `make serve` does on a home that is there: an export with nothing to do, then the server."""
+    export_s = 0.0
+    if plan.extractor == EXTRACTOR:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "service.cli", "export", EXTRACTOR.name]
+        environ = {**os.environ, "HEADSTART_HOME": str(EXTRACTOR.parent.parent)}
+        subprocess.run(command, cwd=ROOT, env=environ, check=True, stdout=subprocess.DEVNULL)
+        export_s = time.perf_counter() - start
+    measured.ratios["ratio_ready_to_6_s"] = (export_s + serve_s) / READY_BAR_S
+    measured.notes.append(
+        f"second start: {export_s + serve_s:.1f} s to ready, {export_s:.1f} s of it to see that nothing is"
+        " to be exported"
+    )
+
+
+def add_hello(measured: Measured, folder: Path) -> None:
+    """BentoML's own hello-world beside it."""
+    with rivals.running(rivals.HELLO, folder / "hello.log", {}) as hello:
+        megabytes = largest_resident_bytes(hello.process.pid) / 1e6
+        measured.notes.append(
+            f"BentoML's hello-world: {hello.ready_s:.1f} s to ready, {megabytes:.0f} MB in its largest"
+            " process"
+        )
+
+
+def add_memory(measured: Measured, server: Server) -> None:
+    """Resident memory after all the rounds."""
+    resident = largest_resident_bytes(server.process.pid)
+    measured.ratios["ratio_worker_memory_to_350_mb"] = resident / MEMORY_BAR_BYTES
+    measured.notes.append(f"memory: {resident / 1e6:.0f} MB in the largest worker after all the rounds")
+
+
+def add_large_photograph(measured: Measured, plan: Plan) -> None:
+    """Decoding 12 megapixels."""
+    found = large_photograph.measure(plan.extractor, plan.photographs()[0])
+    measured.ratios["ratio_12mp_decode"] = found.decode_s / found.plain_s
+    measured.ratios["ratio_12mp_distance_to_bound"] = found.distance / DISTANCE_BOUND
+    measured.notes.append(
+        f"12 megapixels: {found.decode_s * 1e3:.0f} ms to decode and resize, {found.plain_s * 1e3:.0f} ms"
+        f" plainly with Pillow; cosine distance of the embeddings {found.distance:.1e}"
+    )
+
+
+def heading(plan: Plan) -> str:
+    """When, where and how it was measured."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    return (
+        f"Measured on {today} on {cores()} cores (`python -m benchmarks.serving --rounds {plan.rounds}"
+        f" --seconds {plan.seconds} --guide`)."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3, help="length of each measurement")
+    parser.add_argument(
+        "--no-rivals", action="store_true", help="measure the service and the raw limit alone"
+    )
+    parser.add_argument(
+        "--guide", action="store_true", help=f"write the tables into {GUIDE.relative_to(ROOT)}"
+    )
+    options = parser.parse_args(arguments)
+    load.require_wrk()
+    plan = Plan(
+        extractor=options.extractor or EXTRACTOR,
+        data=options.data,
+        seconds=options.seconds,
+        rounds=options.rounds,
+        rivals=() if options.no_rivals else rivals.RIVALS,
+    )
+    measured = measure(plan)
+    print(serving_table.text(measured))
+    if options.guide:
+        serving_table.write_guide(GUIDE, serving_table.markdown(measured, heading(plan)))
+    print(json.dumps({key: round(figure, 4) for key, figure in measured.ratios.items()}))
+
+
+if __name__ == "__main__":
+    main()
