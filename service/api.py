@@ -5,14 +5,19 @@ from contextlib import asynccontextmanager
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 
 from service.config import Settings
 from service.engine import Engine
-from service.envelope import Envelope, install_error_handlers
+from service.envelope import Envelope, install_error_handlers, refusal
 from service.ingest import LingeringClose
-from service.routes import RESOURCES, WATCHED
+from service.lane import Lane, Stop
+from service.routes import BUSY, RESOURCES, WATCHED
 from service.routes.common import known_parameters
 from training import __version__
+
+# What every route of a resource depends on.
+SHARED = (known_parameters,)
 
 DESCRIPTION = (
     "Teach a frozen, pretrained network new classes: post a few labelled images, get a calibrated, versioned"
@@ -48,13 +53,19 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.engine = None
     for router in RESOURCES:
-        app.include_router(router, dependencies=[Depends(known_parameters)])
+        app.include_router(router, dependencies=[Depends(dependency) for dependency in SHARED])
     for router in WATCHED:
         app.include_router(router)
     install_error_handlers(app)
+    app.add_middleware(Lane, stops=_stops(), refusal=refusal)
     app.add_middleware(Envelope)
     app.add_middleware(LingeringClose)
     return app
+
+
+def _stops() -> list[Stop]:
+    routes = [route for router in RESOURCES for route in router.routes if isinstance(route, APIRoute)]
+    return [Stop(route, SHARED) for endpoint in BUSY for route in routes if route.endpoint is endpoint]
 
 
 def end_streams(app: FastAPI) -> None:

@@ -119,7 +119,9 @@ class Settings:
     )
     device: str = _setting("cpu", _choice("cpu", "cuda", "auto"), "where the extractors run")
     workers: int = _setting(0, _integer(0, 1024), "API processes; 0: one for each core")
-    threads: int = _setting(0, _integer(0, 1024), "embedding threads of a process; 0: one for each core")
+    threads: int = _setting(
+        0, _integer(0, 1024), "inputs that a process decodes and embeds at once; 0: one for each core"
+    )
     max_body_bytes: int = _setting(
         128 * MIB, _integer(1024, 1 << 40), "largest request body, and largest unpacked archive"
     )
@@ -137,6 +139,14 @@ class Settings:
     head_cache_bytes: int = _setting(128 * MIB, _integer(0, 1 << 40), "head versions in memory, each process")
     fetch_urls: bool = _setting(False, _flag, "fetch inputs that are given as http(s) URLs")
     fetch_timeout_s: float = _setting(10.0, _number(0.1, 600), "time allowed to fetch one URL, in seconds")
+    max_in_progress: int = _setting(
+        128,
+        _integer(1, 4096),
+        "requests with inputs that a process has in progress at once; more get 429 and `Retry-After`",
+    )
+    request_timeout_s: float = _setting(
+        3600.0, _number(0.1, 86_400), "time that the inputs of a request may take to be embedded, in seconds"
+    )
     shutdown_timeout_s: int = _setting(
         20, _integer(1, 3600), "time that requests in progress have to end after SIGTERM, in seconds"
     )

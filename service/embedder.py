@@ -1,5 +1,6 @@
 """Inputs to rows of an extractor through the caches: memory, then store, then the extractor on every core.
 
+The thread that asks does the work itself, once it is its turn; other threads join it for a batch.
 A row is an embedding followed by the taps of an extractor that has them. An input is known by the sha256 of
 its bytes, an extractor by its digest. Knows no heads and no HTTP.
 """
@@ -8,10 +9,9 @@ import copy
 import hashlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,13 @@ import numpy.typing as npt
 from service import metrics
 from service.cache import LruCache
 from service.extractor import Extractor
+from service.patience import Patience, current_patience
 from service.store import Store
+from service.turns import Turns
 from training.errors import InputError
 
 Vector = npt.NDArray[np.float32]
+Chunk = Sequence[tuple[str, bytes]]  # inputs by key
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Embedder:
     ----------
     extractor : a loaded extractor.
     store : where embeddings are kept for all processes.
-    threads : how many inputs are decoded and embedded at once.
+    turns : who decodes and embeds when; shared by the extractors of a process.
     memory_cache_bytes : bound of the cache in memory.
     origin : where a registered extractor comes from; None for one of HEADSTART_EXTRACTORS.
     """
@@ -78,7 +81,7 @@ class Embedder:
         extractor: Extractor,
         store: Store,
         *,
-        threads: int,
+        turns: Turns,
         memory_cache_bytes: int,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
@@ -88,7 +91,9 @@ class Embedder:
         self._space = store.embeddings.space(extractor.digest)
         # By space, so that a tenant does not learn from its answers what another has embedded.
         self._memory: LruCache[tuple[str, str], Vector] = LruCache(memory_cache_bytes)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="embed")
+        self._turns = turns
+        self._joining = ThreadPoolExecutor(turns.at_once, thread_name_prefix="embed")
+        self._closed = threading.Event()
 
     @property
     def registration(self) -> Mapping[str, str]:
@@ -105,8 +110,9 @@ class Embedder:
         return view
 
     def close(self) -> None:
-        """Let go of the threads; what still waits for one belongs to requests that were given up."""
-        self._pool.shutdown(cancel_futures=True)
+        """Let go of the threads; what is not embedded yet belongs to requests that were given up."""
+        self._closed.set()
+        self._joining.shutdown(cancel_futures=True)
 
     def embed(self, inputs: Sequence[bytes], *, doomed: threading.Event | None = None) -> Embedded:
         """Embed a batch; an input seen before, here or in an earlier batch, is not embedded again.
@@ -116,6 +122,11 @@ class Embedder:
         inputs : the bytes of each input.
         doomed : for a batch that is worth nothing with a bad input in it. Once set, by the caller or by a bad
             input, the rest is decoded, so that every bad input is found, but no longer embedded.
+
+        Raises
+        ------
+        ApiError
+            504 `deadline_exceeded`: nobody waits for the request any more, or the server stops.
         """
         start = time.perf_counter()
         keys = tuple(hashlib.sha256(data).hexdigest() for data in inputs)
@@ -123,7 +134,7 @@ class Embedder:
         missing = {key: data for key, data in zip(keys, inputs, strict=True) if key not in vectors}
         work = self._compute(missing, doomed)
         vectors.update(work.vectors)
-        metrics.EMBEDDINGS.labels("computed").inc(len(work.vectors))
+        metrics.count_embeddings("computed", len(work.vectors))
         wall_s = time.perf_counter() - start
         busy_s = work.decode_s + work.embed_s
         decode_share = work.decode_s / busy_s if busy_s else 0.0
@@ -153,10 +164,11 @@ class Embedder:
                 absent.append(key)
             else:
                 found[key] = vector
-        metrics.EMBEDDINGS.labels("memory").inc(len(found))
+        metrics.count_embeddings("memory", len(found))
         if absent:
-            stored = self._store.embeddings.get(self.extractor.digest, absent)
-            metrics.EMBEDDINGS.labels("store").inc(len(stored))
+            with metrics.stage("store"):
+                stored = self._store.embeddings.get(self.extractor.digest, absent)
+            metrics.count_embeddings("store", len(stored))
             for key, vector in stored.items():
                 self._memory.put((self._space, key), vector, vector.nbytes)
             found.update(stored)
@@ -169,7 +181,8 @@ class Embedder:
         items = list(missing.items())
         size = self.extractor.batch_size
         chunks = [items[i : i + size] for i in range(0, len(items), size)]
-        for part in self._pool.map(self._compute_chunk, chunks, repeat(doomed)):
+        patience = current_patience()
+        for part in self._shared_out(chunks, lambda chunk: self._compute_chunk(chunk, doomed, patience)):
             work.vectors.update(part.vectors)
             work.errors.update(part.errors)
             work.decode_s += part.decode_s
@@ -178,7 +191,31 @@ class Embedder:
             self._memory.put((self._space, key), vector, vector.nbytes)
         return work
 
-    def _compute_chunk(self, chunk: Sequence[tuple[str, bytes]], doomed: threading.Event | None) -> _Work:
+    def _shared_out(self, chunks: Sequence[Chunk], compute: Callable[[Chunk], _Work]) -> list[_Work]:
+        """Compute chunks in this thread and, for more than one, in those that are free to join it."""
+        left = iter(chunks)  # next() of an iterator of a sequence is atomic
+
+        def work() -> list[_Work]:
+            return [compute(chunk) for chunk in left]
+
+        joined = [self._joining.submit(work) for _ in range(min(self._turns.at_once, len(chunks)) - 1)]
+        try:
+            parts = work()
+        finally:
+            for _ in left:  # after an error nobody needs the rest
+                pass
+            for future in joined:
+                future.cancel()  # one that has not begun has nothing left to do
+            wait(joined)
+        return parts + [part for future in joined if not future.cancelled() for part in future.result()]
+
+    def _compute_chunk(self, chunk: Chunk, doomed: threading.Event | None, patience: Patience) -> _Work:
+        with self._turns.turn(patience):
+            if self._closed.is_set():
+                raise patience.expired()
+            return self._decode_and_embed(chunk, doomed)
+
+    def _decode_and_embed(self, chunk: Chunk, doomed: threading.Event | None) -> _Work:
         part = _Work()
         start = time.perf_counter()
         images: dict[str, npt.NDArray[np.uint8]] = {}
@@ -196,6 +233,6 @@ class Embedder:
             part.vectors = dict(zip(images, embeddings, strict=True))
         part.decode_s = decoded - start
         part.embed_s = time.perf_counter() - decoded
-        metrics.STAGE_SECONDS.labels("decode").observe(part.decode_s)
-        metrics.STAGE_SECONDS.labels("embed").observe(part.embed_s)
+        metrics.observe_stage("decode", part.decode_s)
+        metrics.observe_stage("embed", part.embed_s)
         return part

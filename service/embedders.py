@@ -16,6 +16,7 @@ from service.extractor import Extractor
 from service.registry import Registry
 from service.shelf import Shelf
 from service.store import ExtractorRow, ExtractorUnavailableError, Store
+from service.turns import Turns
 from training.errors import ManifestError
 
 
@@ -161,19 +162,24 @@ def load_extractor(folder: Path, settings: Settings) -> Extractor:
 
 
 def embedder_of(
-    extractor: Extractor, store: Store, settings: Settings, *, origin: Mapping[str, Any] | None = None
+    extractor: Extractor,
+    store: Store,
+    settings: Settings,
+    turns: Turns,
+    *,
+    origin: Mapping[str, Any] | None = None,
 ) -> Embedder:
-    """The embedder of a loaded extractor, with threads and caches as the settings say."""
+    """The embedder of a loaded extractor, with caches as the settings say."""
     return Embedder(
         extractor,
         store,
-        threads=settings.thread_count,
+        turns=turns,
         memory_cache_bytes=settings.memory_cache_bytes,
         origin=origin,
     )
 
 
-def open_registered(row: ExtractorRow, registry: Registry, settings: Settings) -> Embedder:
+def open_registered(row: ExtractorRow, registry: Registry, settings: Settings, turns: Turns) -> Embedder:
     """Fetch and load a registered extractor.
 
     Raises
@@ -188,4 +194,4 @@ def open_registered(row: ExtractorRow, registry: Registry, settings: Settings) -
     except ManifestError as error:
         registry.discard(row.digest)
         raise ExtractorUnavailableError(row.name, error) from error
-    return embedder_of(extractor, registry.store, settings, origin=row.origin)
+    return embedder_of(extractor, registry.store, settings, turns, origin=row.origin)

@@ -6,6 +6,7 @@ Knows how to prepare a home folder before the processes start, and when a proces
 import logging
 from dataclasses import dataclass
 
+from service.admission import Admission
 from service.adviser import Adviser
 from service.cache import LruCache
 from service.checker import Checker
@@ -23,6 +24,7 @@ from service.mover import Mover
 from service.predictor import HeadCache, Predictor
 from service.registry import Registry
 from service.store import Caller, Store, StoreUnavailableError
+from service.turns import Turns
 from service.writeback import EmbeddingWriter
 
 logger = logging.getLogger("headstart.engine")
@@ -69,6 +71,8 @@ class Engine:
     """
 
     settings: Settings
+    admission: Admission
+    turns: Turns
     store: Store
     embedders: Embedders
     writer: EmbeddingWriter
@@ -98,16 +102,19 @@ class Engine:
         store = Store.open(settings.resolved_database_url, settings.resolved_blob_url)
         store.check()
         registry = Registry.of(settings, store)
+        turns = Turns(settings.thread_count)
         embedders = Embedders(
-            [embedder_of(extractor, store, settings) for extractor in extractors],
+            [embedder_of(extractor, store, settings, turns) for extractor in extractors],
             registry,
-            lambda row: open_registered(row, registry, settings),
+            lambda row: open_registered(row, registry, settings, turns),
             most_registered=settings.registered_extractors,
         )
         writer = EmbeddingWriter(store, max_bytes=settings.store_cache_bytes)
         heads: HeadCache = LruCache(settings.head_cache_bytes)
         return cls._of(
             settings=settings,
+            admission=Admission(most=settings.max_in_progress, timeout_s=settings.request_timeout_s),
+            turns=turns,
             store=store,
             embedders=embedders,
             writer=writer,
@@ -124,6 +131,8 @@ class Engine:
         store = self.store.of(caller)
         return self._of(
             settings=self.settings,
+            admission=self.admission,
+            turns=self.turns,
             store=store,
             embedders=self.embedders.of(store),
             writer=self.writer.of(store),
@@ -137,6 +146,8 @@ class Engine:
         cls,
         *,
         settings: Settings,
+        admission: Admission,
+        turns: Turns,
         store: Store,
         embedders: Embedders,
         writer: EmbeddingWriter,
@@ -148,6 +159,8 @@ class Engine:
         predictor = Predictor(store, embedders, writer, heads)
         return cls(
             settings=settings,
+            admission=admission,
+            turns=turns,
             store=store,
             embedders=embedders,
             writer=writer,
@@ -167,6 +180,7 @@ class Engine:
 
     def close(self) -> None:
         """Finish what is queued and let go of everything."""
+        self.admission.close()
         self.embedders.close()
         self.keeper.close()
         self.writer.close()

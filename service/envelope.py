@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -34,6 +34,8 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:;"
     " style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
 }
+REQUEST_ID_NAME = REQUEST_ID_HEADER.lower().encode("ascii")
+SECURITY_PAIRS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 PLACES = ("query", "path", "header", "body")
 CODES_OF_STATUS = {404: "not_found", 405: "method_not_allowed"}
@@ -71,10 +73,8 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID_HEADER] = request_id
-                for name, value in SECURITY_HEADERS.items():
-                    headers[name] = value
+                own = (REQUEST_ID_NAME, request_id.encode("ascii"))
+                message["headers"] = [*message["headers"], own, *SECURITY_PAIRS]
             await send(message)
 
         try:
@@ -105,19 +105,26 @@ def _observe(scope: Scope, status: int, seconds: float) -> None:
     metrics.REQUEST_SECONDS.labels(scope["method"], route).observe(seconds)
 
 
+def refusal(request: Request, error: Exception) -> Response | None:
+    """The answer to a documented error; None for any other exception."""
+    request_id = request.state.request_id
+    if isinstance(error, ApiError):
+        return error_answer(error, request_id)
+    if isinstance(error, HeadstartError):
+        found = api_error(error)
+        if found.status >= 500:
+            logger.error("request %s: %s", request_id, error)
+        return error_answer(found, request_id)
+    return None
+
+
 def install_error_handlers(app: FastAPI) -> None:
     """Render every documented error in the one shape."""
 
     @app.exception_handler(ApiError)
-    async def api(request: Request, error: ApiError) -> Response:
-        return error_answer(error, request.state.request_id)
-
     @app.exception_handler(HeadstartError)
-    async def domain(request: Request, error: HeadstartError) -> Response:
-        found = api_error(error)
-        if found.status >= 500:
-            logger.error("request %s: %s", request.state.request_id, error)
-        return error_answer(found, request.state.request_id)
+    async def documented(request: Request, error: Exception) -> Response | None:
+        return refusal(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -37,6 +38,21 @@ PREDICTIONS = Counter("headstart_predictions", "Predicted inputs, by whether the
 VERSIONS = Counter("headstart_versions_trained", "Head versions trained.")
 
 
+# Looked up once for each combination of labels rather than at each observation.
+_stage = lru_cache(STAGE_SECONDS.labels)
+_source = lru_cache(EMBEDDINGS.labels)
+
+
+def observe_stage(name: str, seconds: float) -> None:
+    """Observe `headstart_stage_seconds{stage=name}`."""
+    _stage(name).observe(seconds)
+
+
+def count_embeddings(source: str, count: int) -> None:
+    """Count `headstart_embeddings{source=source}`."""
+    _source(source).inc(count)
+
+
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Observe how long a block takes under `headstart_stage_seconds{stage=name}`."""
@@ -44,7 +60,7 @@ def stage(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        STAGE_SECONDS.labels(name).observe(time.perf_counter() - start)
+        observe_stage(name, time.perf_counter() - start)
 
 
 def render() -> bytes:

@@ -34,10 +34,12 @@ REASONS = {
     413: "The body, one input or an image is larger than allowed.",
     415: "An input is not an image of a format that is read, or the encoding is not supported.",
     422: "A value is missing or out of bounds, or an input cannot be used.",
+    429: "As many requests with inputs as may be are in progress; `Retry-After` says when to try again.",
     500: "Something went wrong here; the log has the request id.",
     503: "Not ready, or the database cannot be reached; try again.",
+    504: "The inputs were not embedded in the time that the request may take.",
 }
-INPUT_STATUSES = (400, 404, 405, 409, 413, 415, 422, 500, 503)
+INPUT_STATUSES = (400, 404, 405, 409, 413, 415, 422, 429, 500, 503, 504)
 STATE_STATUSES = (400, 404, 405, 409, 413, 415, 422, 500, 503)
 
 

@@ -35,5 +35,7 @@ RESOURCES = (
     finetunes.router,
     jobs.router,
 )
+# Called most, by far: they take the lane.
+BUSY = (predictions.predict, embeddings.create_embeddings)
 # Browsers and monitors call these, with parameters of their own.
 WATCHED = (health.router, pages.router)

@@ -42,6 +42,8 @@ async def known_parameters(request: Request) -> None:
     ApiError
         422 `invalid_parameter`.
     """
+    if not request.query_params:
+        return
     known = _query_names(request.scope["route"].dependant)
     for name in request.query_params:
         if name not in known:

@@ -15,7 +15,7 @@ from service.ingest import Batch, read_batch
 from service.intake import Intake
 from service.openapi import INPUT_STATUSES, errors, inputs_body
 from service.parameters import EmbeddingParameters
-from service.routes.common import EngineOf, off_loop, with_body
+from service.routes.common import EngineOf, with_body
 from service.schemas import EmbeddingAnswer
 
 router = APIRouter(prefix="/v1/embeddings", tags=["embeddings"])
@@ -31,9 +31,10 @@ async def create_embeddings(
     request: Request, engine: EngineOf, query: Annotated[EmbeddingParameters, Query()]
 ) -> Response:
     """Embed inputs. Inputs that were embedded before come from the cache."""
-    batch = await read_batch(request, engine.settings, labelled=False)
-    parameters = with_body(query, batch.options)
-    return await off_loop(_embed, engine, batch, parameters)
+    async with engine.admission.admit(request):
+        batch = await read_batch(request, engine.settings, labelled=False)
+        parameters = with_body(query, batch.options)
+        return await engine.admission.answer(request, _embed, engine, batch, parameters)
 
 
 def _embed(engine: Engine, batch: Batch, parameters: EmbeddingParameters) -> Response:

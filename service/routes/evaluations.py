@@ -11,7 +11,7 @@ from service.evaluator import Evaluated
 from service.ingest import read_batch
 from service.openapi import INPUT_STATUSES, errors, examples_body
 from service.parameters import EvaluateParameters, HeadName
-from service.routes.common import EngineOf, off_loop, with_body
+from service.routes.common import EngineOf, with_body
 from service.schemas import EvaluateAnswer
 
 router = APIRouter(prefix="/v1/heads", tags=["predictions"])
@@ -31,16 +31,18 @@ async def evaluate(
     An input under the label `__none__` is of none of the classes. An input of a multi-label head has all the
     labels that it is given.
     """
-    batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
-    parameters = with_body(query, batch.options)
-    evaluated = await off_loop(
-        engine.evaluator.evaluate,
-        name,
-        batch,
-        version=parameters.version,
-        threshold=parameters.threshold,
-        skip_bad=parameters.on_error == "skip",
-    )
+    async with engine.admission.admit(request):
+        batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
+        parameters = with_body(query, batch.options)
+        evaluated = await engine.admission.answer(
+            request,
+            engine.evaluator.evaluate,
+            name,
+            batch,
+            version=parameters.version,
+            threshold=parameters.threshold,
+            skip_bad=parameters.on_error == "skip",
+        )
     return answer(_render(name, evaluated))
 
 

@@ -47,15 +47,17 @@ async def add_examples(
     Answers 200 if every example is there already under the same label: nothing changes, nothing is trained.
     Under another label it is a conflict in a single-label head, and a further label in a multi-label head.
     """
-    batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
-    parameters = with_body(query, batch.options)
-    taught = await off_loop(
-        engine.learner.add,
-        name,
-        batch,
-        train=train_options(parameters) if parameters.train else None,
-        skip_bad=parameters.on_error == "skip",
-    )
+    async with engine.admission.admit(request):
+        batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
+        parameters = with_body(query, batch.options)
+        taught = await engine.admission.answer(
+            request,
+            engine.learner.add,
+            name,
+            batch,
+            train=train_options(parameters) if parameters.train else None,
+            skip_bad=parameters.on_error == "skip",
+        )
     return answer(render_taught(taught), 201 if taught.example_ids else 200)
 
 

@@ -51,18 +51,20 @@ async def put_head(
     none of the classes. With `keep_inputs=false` only the embeddings of the examples are stored, and what a
     replaced head kept is deleted.
     """
-    batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
-    parameters = with_body(query, batch.options)
-    taught = await off_loop(
-        engine.learner.replace,
-        name,
-        batch,
-        extractor=parameters.extractor,
-        task=parameters.task,
-        keep_inputs=parameters.keep_inputs,
-        train=train_options(parameters, anew=True) if parameters.train else None,
-        skip_bad=parameters.on_error == "skip",
-    )
+    async with engine.admission.admit(request):
+        batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
+        parameters = with_body(query, batch.options)
+        taught = await engine.admission.answer(
+            request,
+            engine.learner.replace,
+            name,
+            batch,
+            extractor=parameters.extractor,
+            task=parameters.task,
+            keep_inputs=parameters.keep_inputs,
+            train=train_options(parameters, anew=True) if parameters.train else None,
+            skip_bad=parameters.on_error == "skip",
+        )
     return answer(render_taught(taught), 201)
 
 

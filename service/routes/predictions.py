@@ -6,12 +6,13 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from service.engine import Engine
 from service.envelope import answer
-from service.ingest import read_batch
+from service.ingest import Batch, read_batch
 from service.openapi import INPUT_STATUSES, errors, inputs_body
 from service.parameters import HeadName, PredictParameters
 from service.predictor import Predicted
-from service.routes.common import EngineOf, off_loop, with_body
+from service.routes.common import EngineOf, with_body
 from service.schemas import PredictAnswer
 from service.store import MULTI_LABEL
 from training.heads import Prediction
@@ -35,10 +36,14 @@ async def predict(
     With a multi-label head the probabilities are independent, and `labels` are those of at least 0.5. With a
     head that learned negatives, `none_probability` is that of none of the classes.
     """
-    batch = await read_batch(request, engine.settings, labelled=False)
-    parameters = with_body(query, batch.options)
-    predicted = await off_loop(
-        engine.predictor.predict,
+    async with engine.admission.admit(request):
+        batch = await read_batch(request, engine.settings, labelled=False)
+        parameters = with_body(query, batch.options)
+        return await engine.admission.answer(request, _predict, engine, name, batch, parameters)
+
+
+def _predict(engine: Engine, name: str, batch: Batch, parameters: PredictParameters) -> Response:
+    predicted = engine.predictor.predict(
         name,
         batch,
         version=parameters.version,

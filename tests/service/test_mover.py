@@ -21,6 +21,7 @@ from service.store import (
     HeadNotFoundError,
 )
 from service.train_options import TrainOptions
+from service.turns import Turns
 from tests.service.conftest import batch, tiny_extractor
 from tests.service.images import sided
 from training.errors import NoExamplesError
@@ -314,7 +315,7 @@ def adopted(engine: Engine, head: Head, extractor: str = "second", **arguments: 
     registry = Registry.of(engine.settings, engine.store)
     row = engine.store.extractors.named(extractor)
     assert row is not None
-    embedder = open_registered(row, registry, engine.settings)
+    embedder = open_registered(row, registry, engine.settings, Turns(1))
     try:
         return adopt(engine.store, embedder, "sides", head, **arguments)  # type: ignore[arg-type]
     finally:

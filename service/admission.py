@@ -1,0 +1,126 @@
+"""Which requests with inputs are let in, and the threads that answer them.
+
+A process takes a bounded number of them at once; more are told to come back later. Each has a time that it
+may take. Knows no route and no network.
+"""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from starlette.requests import Request
+
+from service.errors import ApiError
+from service.patience import Patience, current_patience, set_patience
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TIMEOUT_HEADER = "X-Request-Timeout-S"
+# A client that goes while its answer is made is looked for only if that takes as long as this.
+WATCH_AFTER_S = 0.25
+MIN_RETRY_AFTER_S = 1
+MAX_RETRY_AFTER_S = 60
+
+
+class Admission:
+    """Of one process; used on its event loop only, but for `close`.
+
+    Parameters
+    ----------
+    most : how many requests with inputs are in progress at once.
+    timeout_s : how long each of them may take, in seconds.
+    """
+
+    def __init__(self, *, most: int, timeout_s: float) -> None:
+        self._most = most
+        self._timeout_s = timeout_s
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="request")
+        self._admitted: set[Patience] = set()
+        self._typical_s = 0.0
+
+    @property
+    def in_progress(self) -> int:
+        return len(self._admitted)
+
+    @asynccontextmanager
+    async def admit(self, request: Request) -> AsyncIterator[None]:
+        """Let a request in for the length of the block, with the patience of its header or of the settings.
+
+        Raises
+        ------
+        ApiError
+            429 `queue_full`: too many are in progress. 422 `invalid_parameter`: the header is no time.
+        """
+        patience = Patience(_allowed_s(request, self._timeout_s))
+        if len(self._admitted) >= self._most:
+            raise self._full()
+        self._admitted.add(patience)
+        set_patience(patience)
+        try:
+            yield
+        finally:
+            self._admitted.discard(patience)
+            taken_s = time.monotonic() - patience.since
+            self._typical_s += 0.1 * (taken_s - self._typical_s)
+
+    async def answer(self, request: Request, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the work of an admitted request in a thread; it is given up if the client goes."""
+        loop = asyncio.get_running_loop()
+        patience = current_patience()
+        context = contextvars.copy_context()
+        watch: asyncio.Task[None] | None = None
+
+        def begin_to_watch() -> None:
+            nonlocal watch
+            watch = loop.create_task(_watch(request, patience))
+
+        timer = loop.call_later(WATCH_AFTER_S, begin_to_watch)
+        try:
+            return await loop.run_in_executor(self._threads, partial(context.run, work, *args, **kwargs))
+        except asyncio.CancelledError:
+            patience.gone = True
+            raise
+        finally:
+            timer.cancel()
+            if watch is not None:
+                watch.cancel()
+
+    def close(self) -> None:
+        """Give up what is in progress, and let go of the threads."""
+        for patience in list(self._admitted):
+            patience.gone = True
+        self._threads.shutdown(cancel_futures=True)
+
+    def _full(self) -> ApiError:
+        retry_after_s = min(max(round(self._typical_s), MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
+        message = (
+            f"{self._most} requests with inputs are in progress here, as many as may be; try again later"
+        )
+        return ApiError(429, "queue_full", message, headers={"Retry-After": str(retry_after_s)})
+
+
+def _allowed_s(request: Request, most_s: float) -> float:
+    text = request.headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return most_s
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        message = f"{TIMEOUT_HEADER} must be a number of seconds above 0"
+        raise ApiError(422, "invalid_parameter", message, param=TIMEOUT_HEADER)
+    return min(value, most_s)
+
+
+async def _watch(request: Request, patience: Patience) -> None:
+    """Wait for the client to go. Its body has been read, so that nothing else can come."""
+    while not patience.gone:
+        message = await request.receive()
+        patience.gone = message["type"] == "http.disconnect"

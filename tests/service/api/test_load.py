@@ -1,0 +1,93 @@
+"""More requests than a process takes, and requests that may not take long."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.api import create_app
+from service.config import Settings
+from service.engine import Engine, prepare
+from service.patience import ENDLESS
+from tests.service.api.conftest import photographs
+from tests.service.images import png
+
+TIMEOUT = "X-Request-Timeout-S"
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    settings = replace(settings, max_in_progress=2, request_timeout_s=30.0, threads=1)
+    prepare(settings)
+    with TestClient(create_app(settings)) as client:
+        client.put("/v1/heads/pets", files=photographs(0, 6)).raise_for_status()
+        yield client
+
+
+@pytest.fixture
+def engine(client: TestClient) -> Engine:
+    return client.app.state.engine  # type: ignore[attr-defined]
+
+
+@contextmanager
+def busy(engine: Engine) -> Iterator[None]:
+    """The only turn is taken."""
+    with engine.turns.turn(ENDLESS):
+        yield
+
+
+def test_beyond_the_bound_a_request_is_told_to_come_back(client: TestClient, engine: Engine) -> None:
+    answers: list[int] = []
+
+    def predict(number: int) -> None:
+        answers.append(client.post("/v1/heads/pets/predict", content=png(900 + number)).status_code)
+
+    with busy(engine):
+        threads = [threading.Thread(target=predict, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        while engine.turns.waiting < 2:
+            pass
+        refused = [
+            client.post("/v1/heads/pets/predict", content=png(1)),
+            client.post("/v1/embeddings", content=png(1)),
+            client.put("/v1/heads/others", files=photographs(20, 22)),
+            client.post("/v1/heads/pets/examples", files=photographs(20, 22)),
+            client.post("/v1/heads/pets/evaluate", files=photographs(20, 22)),
+        ]
+        assert client.get("/v1/heads").status_code == 200  # what needs no network goes on
+    for thread in threads:
+        thread.join()
+    assert answers == [200, 200]
+    for response in refused:
+        assert (response.status_code, response.json()["error"]["code"]) == (429, "queue_full")
+        assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert client.get("/v1/heads/others").status_code == 404
+    assert client.post("/v1/heads/pets/predict", content=png(1)).status_code == 200
+
+
+def test_a_request_that_waits_too_long_is_given_up_and_changes_nothing(
+    client: TestClient, engine: Engine
+) -> None:
+    with busy(engine):
+        short = {TIMEOUT: "0.05"}
+        responses = [
+            client.post("/v1/heads/pets/predict", content=png(901), headers=short),
+            client.post("/v1/heads/pets/examples", files=photographs(20, 22), headers=short),
+        ]
+        cached = client.post("/v1/embeddings", files=photographs(0, 1), headers=short)
+    assert cached.status_code == 200  # it needed no turn
+    for response in responses:
+        assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert client.get("/v1/heads/pets").json()["examples"] == 12
+    assert engine.turns.waiting == engine.admission.in_progress == 0
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", "inf", ""])
+def test_a_time_that_cannot_be_is_refused(client: TestClient, value: str) -> None:
+    response = client.post("/v1/heads/pets/predict", content=png(1), headers={TIMEOUT: value})
+    assert response.status_code == 422
+    assert response.json()["error"]["param"] == TIMEOUT
