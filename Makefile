@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
-        bench-imagenet bench-serving wrk \
+        bench-imagenet bench-serving wrk bench-decoding \
         check lint types contracts format lock export bento clean
 
 help: ## list the targets
@@ -80,6 +80,9 @@ bench-serving: $(VENV)/.dev $(RIVALS)/.done export wrk ## speed against the raw 
 
 bench-imagenet: $(VENV)/.dev export ## top-1 of the exported network's own classifier
 	$(BIN)/python -m benchmarks.imagenet_sample
+
+bench-decoding: $(VENV)/.dev export ## decoding against plain Pillow, photographs and 12 megapixels
+	$(BIN)/python -m benchmarks.decoding
 
 check: lint types contracts ## ruff, mypy --strict, import-linter
 

@@ -1,5 +1,7 @@
-"""Bytes of an image file -> a loaded Pillow image, or an InputError: the only caller of Pillow's readers.
+"""Bytes of an image file -> pixels, or an InputError: the only caller of Pillow's readers and of simplejpeg.
 
+An ordinary JPEG is decoded by simplejpeg, which calls libjpeg-turbo once for the whole image. Whatever it
+has the least doubt about, and every other format, is Pillow's, whose verdict holds.
 Knows formats, limits and damage. Knows nothing of what the pixels are for.
 """
 
@@ -9,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -42,6 +47,8 @@ _SIZES = {"WebP": image_header.webp_size, "GIF": image_header.gif_size}
 
 # A progressive JPEG of many tiny scans costs a pass over all pixels for each; encoders write about ten.
 _MAX_JPEG_SCANS = 500
+_JPEG_SCAN = b"\xff\xda"
+_JPEG_REDUCTIONS = (8, 4, 2)
 _TIFF_TILE_TAGS = (322, 323)  # TileWidth, TileLength
 # libjpeg paints what it has no data for in exactly this level; the tolerance is for its smoothing of edges.
 _JPEG_MISSING_LEVEL, _JPEG_MISSING_TOLERANCE = 128, 4
@@ -64,11 +71,12 @@ class DecodeLimits:
 class LoadedImage:
     """Pixels as they are stored, with what is needed to see them as they were meant.
 
-    `image` may be smaller than `width` x `height` (the size in the header) by the factor `reduction`.
+    `image` is a Pillow image of any mode, or RGB pixels, uint8 (rows, columns, 3). It may be smaller than
+    `width` x `height` (the size in the header) by the factor `reduction`.
     `orientation` is EXIF's, 1 to 8, and not yet applied.
     """
 
-    image: Image.Image
+    image: Image.Image | NDArray[np.uint8]
     width: int
     height: int
     reduction: int
@@ -93,6 +101,8 @@ def load_image(data: bytes, limits: DecodeLimits, least_side_px: int | None) -> 
         raise UnsupportedImageError(f"not an image but {image_header.describe_other(data)}. Send {READABLE}")
     if kind in _SIZES:
         _check_size(_SIZES[kind](data), limits)
+    if kind == "JPEG" and (ordinary := _load_ordinary_jpeg(data, limits, least_side_px)):
+        return ordinary
     image = _open(kind, data, limits)
     width, height = image.size
     reduction = _reduce(image, least_side_px) if kind == "JPEG" else 1
@@ -116,9 +126,41 @@ def _open(kind: str, data: bytes, limits: DecodeLimits) -> ImageFile.ImageFile:
             PngImageFile(io.BytesIO(data)).verify()  # checksums, which load() ignores
         if isinstance(image, TiffImageFile):
             _check_size([int(image.tag_v2.get(tag, 1)) for tag in _TIFF_TILE_TAGS], limits)
-        if "progressive" in image.info and image_header.jpeg_scans(data)[0] > _MAX_JPEG_SCANS:
-            raise UnsupportedImageError(f"the JPEG image has more than {_MAX_JPEG_SCANS} scans")
+        if "progressive" in image.info:
+            _check_scans(data)
     return image
+
+
+def _load_ordinary_jpeg(data: bytes, limits: DecodeLimits, least_side_px: int | None) -> LoadedImage | None:
+    """Decode a JPEG in which nothing is unusual and nothing is missing; None leaves it to Pillow.
+
+    `strict` makes an error of whatever libjpeg would only warn about, such as data that ends early.
+    """
+    header = image_header.jpeg_header(data)
+    if header is None:
+        return None
+    _check_size((header.width, header.height), limits)
+    if header.progressive:
+        _check_scans(data)
+    factor = _reduction(header.width, header.height, least_side_px)
+    columns, rows = -(-header.width // factor), -(-header.height // factor)
+    try:
+        # libjpeg's own reading of the size decides what is allocated.
+        if simplejpeg.decode_jpeg_header(data)[:2] != (header.height, header.width):
+            return None
+        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=rows, min_width=columns, strict=True)
+    except (ValueError, MemoryError):
+        return None
+    if pixels.shape != (rows, columns, 3):
+        return None
+    orientation = image_header.exif_orientation(header.exif)
+    return LoadedImage(pixels, header.width, header.height, factor, orientation)
+
+
+def _check_scans(data: bytes) -> None:
+    # No scan begins without these two bytes, which are quick to count.
+    if data.count(_JPEG_SCAN) > _MAX_JPEG_SCANS and image_header.jpeg_scans(data)[0] > _MAX_JPEG_SCANS:
+        raise UnsupportedImageError(f"the JPEG image has more than {_MAX_JPEG_SCANS} scans")
 
 
 @contextmanager
@@ -145,6 +187,14 @@ def _check_size(size: Sequence[int], limits: DecodeLimits) -> None:
         raise ImageTooLargeError(
             f"the image has {width} x {height} pixels, more than the {limits.max_pixels} allowed"
         )
+
+
+def _reduction(width: int, height: int, least_side_px: int | None) -> int:
+    """The factor by which libjpeg may reduce an image as it decodes it: what Pillow's `draft` chooses."""
+    if least_side_px is None:
+        return 1
+    most = min(width, height) // least_side_px
+    return next((factor for factor in _JPEG_REDUCTIONS if factor <= most), 1)
 
 
 def _reduce(image: ImageFile.ImageFile, least_side_px: int | None) -> int:

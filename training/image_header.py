@@ -6,6 +6,7 @@ frames when it opens one. Their sizes are read here, before Pillow sees the byte
 
 import re
 import struct
+from dataclasses import dataclass
 
 from training.errors import TruncatedImageError
 
@@ -26,6 +27,20 @@ _OTHERS = (
 _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no stuffed zero, no restart marker
 _JPEG_SCAN, _JPEG_END, _JPEG_BARE = 0xDA, 0xD9, frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
+_JPEG_FRAMES = {0xC0: False, 0xC1: False, 0xC2: True}  # baseline and extended; progressive
+_JPEG_OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}  # lossless, arithmetic, ...
+_JPEG_EXIF = 0xE1
+_EXIF_START = b"Exif\x00\x00"
+
+
+@dataclass(frozen=True)
+class JpegHeader:
+    """What a JPEG says before its first scan. `exif` is empty where there is none."""
+
+    width: int
+    height: int
+    progressive: bool
+    exif: bytes
 
 
 def image_format(data: bytes) -> str | None:
@@ -89,6 +104,29 @@ def gif_size(data: bytes) -> tuple[int, int]:
     return max(width, left + frame_width), max(height, top + frame_height)
 
 
+def jpeg_header(data: bytes) -> JpegHeader | None:
+    """The header of a JPEG as cameras and encoders write it: grey or three colours, 8 bits, Huffman coded.
+
+    None for every other JPEG, and wherever anything is out of order.
+    """
+    frame, exif, at = None, b"", 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        body, at = data[at + 4 : at + 2 + length], at + 2 + length
+        if marker == _JPEG_SCAN:
+            return None if frame is None else JpegHeader(*frame, exif)
+        if marker in _JPEG_BARE or marker in _JPEG_OTHER_FRAMES or length < 2:
+            return None
+        if marker in _JPEG_FRAMES:
+            if frame is not None or len(body) < 6 or body[0] != 8 or body[5] not in (1, 3):
+                return None
+            height, width = struct.unpack(">HH", body[1:5])
+            frame = (width, height, _JPEG_FRAMES[marker])
+        elif marker == _JPEG_EXIF and body.startswith(_EXIF_START):
+            exif += body[len(_EXIF_START) :] if exif else body
+    return None
+
+
 def jpeg_scans(data: bytes) -> tuple[int, int | None]:
     """Walk the markers of a JPEG (ITU-T T.81, annex B).
 
@@ -113,7 +151,7 @@ def exif_orientation(exif: bytes) -> int:
 
     Only this tag is read: the rest of the block is somebody's metadata, which is often damaged.
     """
-    block = exif.removeprefix(b"Exif\x00\x00")
+    block = exif.removeprefix(_EXIF_START)
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None:
         return 1

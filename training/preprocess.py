@@ -4,15 +4,12 @@ Knows the geometry (orientation, resize, crop) that a manifest asks for. The ari
 (mean, std) is inside the extractor's graph. Knows no network and no request.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from training.image_color import opaque
 from training.image_file import DecodeLimits, LoadedImage, load_image
 from training.manifest import Preprocess
+from training.resample import TURNS, Box, resample
 
 __all__ = ["DEFAULT_LIMITS", "DecodeLimits", "crop_box", "decode_image", "preprocess_steps"]
 
@@ -22,31 +19,6 @@ DEFAULT_LIMITS = DecodeLimits()
 # a large photograph changes by 0.6 levels on average at most, and EfficientNet-Lite0's embedding keeps a
 # cosine of 0.998 at least (a test holds both bounds); with 1 it changes by 2 levels and keeps 0.991.
 JPEG_MARGIN = 2
-
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-Box = tuple[float, float, float, float]
-
-
-class _Turn(NamedTuple):
-    """How a stored image becomes the one that is seen: Pillow's operation, and the same for coordinates."""
-
-    operation: Image.Transpose
-    swaps: bool
-    mirrors_x: bool
-    mirrors_y: bool
-
-
-# EXIF 2.32, tag 0x0112. 1 is upright.
-_TURNS = {
-    2: _Turn(Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
-    3: _Turn(Image.Transpose.ROTATE_180, False, True, True),
-    4: _Turn(Image.Transpose.FLIP_TOP_BOTTOM, False, False, True),
-    5: _Turn(Image.Transpose.TRANSPOSE, True, False, False),
-    6: _Turn(Image.Transpose.ROTATE_270, True, False, True),
-    7: _Turn(Image.Transpose.TRANSVERSE, True, True, True),
-    8: _Turn(Image.Transpose.ROTATE_90, True, True, False),
-}
 
 
 def decode_image(data: bytes, spec: Preprocess, limits: DecodeLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
@@ -77,7 +49,7 @@ def decode_image(data: bytes, spec: Preprocess, limits: DecodeLimits = DEFAULT_L
         anything else.
     """
     loaded = load_image(data, limits, JPEG_MARGIN * _resized_side_px(spec))
-    return np.array(_resample(loaded, spec).convert("RGB"))
+    return _resample(loaded, spec)
 
 
 def crop_box(width: int, height: int, spec: Preprocess) -> Box:
@@ -128,27 +100,11 @@ def _resized_side_px(spec: Preprocess) -> int:
     return spec.resize_short_side_px or max(spec.crop_height, spec.crop_width)
 
 
-def _resample(loaded: LoadedImage, spec: Preprocess) -> Image.Image:
+def _resample(loaded: LoadedImage, spec: Preprocess) -> NDArray[np.uint8]:
     """Resize and crop in the stored orientation, then turn the small result rather than the large image."""
-    size = (spec.crop_width, spec.crop_height)
-    turn = _TURNS.get(loaded.orientation)
-    if turn is None:
-        box = crop_box(loaded.width, loaded.height, spec)
-    else:
-        seen = (loaded.height, loaded.width) if turn.swaps else (loaded.width, loaded.height)
-        box = _stored_box(crop_box(*seen, spec), turn, loaded.width, loaded.height)
-        size = size[::-1] if turn.swaps else size
-    left, top, right, bottom = (edge / loaded.reduction for edge in box)
-    image = opaque(loaded.image)
-    small = image.resize(size, _FILTERS[spec.interpolation], box=(left, top, right, bottom))
-    return small if turn is None else small.transpose(turn.operation)
-
-
-def _stored_box(seen: Box, turn: _Turn, width: int, height: int) -> Box:
-    """A box of the image as it is seen, in coordinates of the image as it is stored."""
-    left, top, right, bottom = (seen[1], seen[0], seen[3], seen[2]) if turn.swaps else seen
-    if turn.mirrors_x:
-        left, right = width - right, width - left
-    if turn.mirrors_y:
-        top, bottom = height - bottom, height - top
-    return left, top, right, bottom
+    width, height, turn = loaded.width, loaded.height, TURNS[loaded.orientation]
+    seen = crop_box(*((height, width) if turn.swaps else (width, height)), spec)
+    left, top, right, bottom = (e / loaded.reduction for e in turn.stored_box(seen, width, height))
+    size = (spec.crop_height, spec.crop_width) if turn.swaps else (spec.crop_width, spec.crop_height)
+    small = resample(loaded.image, *size, (left, top, right, bottom), spec.interpolation)
+    return np.array(turn(small), order="C")

@@ -1,7 +1,9 @@
 """Decoding: every format, mode and orientation gives the pixels that were meant."""
 
 import itertools
+import random
 import resource
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +17,7 @@ from torchvision.transforms import v2 as torchvision
 
 from tests.training.images import SPEC, difference, encode, png, rgb_of, scene
 from training import image_file
-from training.errors import UnsupportedImageError
+from training.errors import InputError, UnsupportedImageError
 from training.manifest import FILES, Manifest, Preprocess
 from training.preprocess import JPEG_MARGIN, crop_box, decode_image, preprocess_steps
 from training.runtime import onnxruntime
@@ -286,6 +288,64 @@ def test_the_steps_name_every_number_that_matters() -> None:
     text = " ".join(preprocess_steps(SPEC))
     for part in ("256", "224", "bicubic", "white", "EXIF", "NHWC", f"{JPEG_MARGIN} * n * 256"):
         assert part in text
+
+
+def by_pillow(data: bytes) -> NDArray[np.uint8] | str:
+    """What comes of an input without the short way for ordinary JPEGs: pixels, or the code of an error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_file, "_load_ordinary_jpeg", lambda *_: None)
+        return pixels_or_code(data)
+
+
+def pixels_or_code(data: bytes) -> NDArray[np.uint8] | str:
+    try:
+        return decode_image(data, SPEC)
+    except InputError as error:
+        return error.code
+
+
+@pytest.mark.parametrize("size", [(500, 375), (61, 90), (1100, 1300)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subsampling": 0},
+        {"subsampling": 2, "quality": 60},
+        {"progressive": True},
+        {"restart_marker_blocks": 3},
+        {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"},
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_an_ordinary_jpeg_is_decoded_as_pillow_decodes_it(
+    size: tuple[int, int], options: dict[str, object], mode: str
+) -> None:
+    noise = np.random.default_rng(2).normal(0, 12, (size[1], size[0], 3))
+    levels = np.rint((np.asarray(scene(*size)) + noise).clip(0, 255)).astype(np.uint8)
+    data = encode(Image.fromarray(levels).convert(mode), "JPEG", **options)
+    assert image_file._load_ordinary_jpeg(data, image_file.DecodeLimits(), JPEG_MARGIN * 256) is not None
+    expected = by_pillow(data)
+    assert not isinstance(expected, str)
+    assert difference(decode_image(data, SPEC), expected).mean() < 0.4  # rounding
+
+
+def test_pillow_has_the_last_word_on_a_damaged_jpeg() -> None:
+    """The short way takes nothing that Pillow refuses, and nothing it takes is refused."""
+    rng = random.Random(3)
+    bases = [encode(scene(96, 72), "JPEG", **options) for options in ({}, {"progressive": True})]
+    outcomes = Counter[str]()
+    for _ in range(250):
+        data = bytearray(rng.choice(bases))
+        reach = rng.choice([20, 200, len(data)])
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(reach)] = rng.choice([0, 0xD9, 0xDA, 0xFF, rng.randrange(256)])
+        del data[rng.choice([len(data), len(data), rng.randrange(len(data))]) :]
+        found, expected = pixels_or_code(bytes(data)), by_pillow(bytes(data))
+        if isinstance(found, str) or isinstance(expected, str):
+            assert found == expected
+        else:
+            assert difference(found, expected).mean() < 0.4
+        outcomes[found if isinstance(found, str) else "pixels"] += 1
+    assert min(outcomes["pixels"], outcomes["truncated_image"]) > 20
 
 
 def large_photographs(data_root: Path) -> list[bytes]:
