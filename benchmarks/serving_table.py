@@ -141,7 +141,15 @@ def markdown(measured: Measured, heading: str) -> str:
 
 
 def write_guide(path: Path, content: str) -> None:
-    """Put the tables between the marks of a page."""
+    """Put the tables between the marks of a page.
+
+    Raises
+    ------
+    ValueError
+        The page has lost its marks.
+    """
     before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{path}: expected the marks {BEGIN} and {END}")
     path.write_text(f"{before}{BEGIN}\n\n{content}\n{END}{after}", encoding="utf-8")

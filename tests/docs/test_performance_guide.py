@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.load import Round
 from benchmarks.serving_table import (
     BARS,
@@ -59,6 +61,14 @@ def test_only_what_is_between_the_marks_is_written_anew(tmp_path: Path) -> None:
         assert (before, after) == ("before\n", "\nafter\n")
         assert "old" not in written
         assert written.count("| Headstart | 8 | 95.0 |") == 1
+
+
+def test_a_page_without_marks_stays_as_it_is(tmp_path: Path) -> None:
+    page = tmp_path / "performance.md"
+    page.write_text("before\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="expected the marks"):
+        write_guide(page, "tables")
+    assert page.read_text(encoding="utf-8") == "before\n"
 
 
 def test_the_guide_has_the_marks_and_a_verdict_for_each_bar() -> None:
