@@ -14,6 +14,7 @@ from service.ingest import LingeringClose
 from service.lane import Lane, Stop
 from service.routes import BUSY, RESOURCES, WATCHED
 from service.routes.common import known_parameters
+from service.sessions import Device
 from training import __version__
 
 # What every route of a resource depends on.
@@ -25,17 +26,18 @@ DESCRIPTION = (
 )
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, device: Device | None = None) -> FastAPI:
     """Build the ASGI application; its lifespan starts and closes the engine.
 
     Parameters
     ----------
     settings : the settings of this process.
+    device : of the server, if processes of their own own it; None: this process has what the settings say.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.engine = await to_thread.run_sync(Engine.start, settings)
+        app.state.engine = await to_thread.run_sync(Engine.start, settings, device)
         try:
             yield
         finally:

@@ -11,19 +11,23 @@ from dataclasses import replace
 from typing import Any
 
 from service.config import Settings
-from service.rundir import make_metrics_folder, metrics_folder
+from service.rundir import devices_folder, make_metrics_folder, metrics_folder
 
 SETTINGS = Settings.from_env()
+IS_WORKER = "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-    # A worker. BentoML names one folder for all servers of a user, and the next server to start empties it.
+if IS_WORKER:
+    # BentoML names one folder for all servers of a user, and the next server to start empties it.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(SETTINGS.home, os.getppid()))
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import create_app, end_streams
+from service.devices.remote import RemoteDevice
+from service.devices.settings import without_process
+from service.devices.supervisor import start_processes
 from service.engine import prepare
 from service.logs import configure_logging
 from service.wire import ignore_upgrade, install_protocol, install_stop_signal
@@ -48,7 +52,9 @@ def _with_bundled_extractors(settings: Settings) -> Settings:
 SETTINGS = _with_bundled_extractors(SETTINGS)
 configure_logging(SETTINGS.log_level)
 install_protocol()
-REST = create_app(SETTINGS)
+# The parent has started the processes of the devices, if there are any, before its workers.
+DEVICE = RemoteDevice.of(devices_folder(SETTINGS.home, os.getppid())) if IS_WORKER else None
+REST = create_app(SETTINGS if DEVICE else without_process(SETTINGS), DEVICE)
 install_stop_signal(lambda: end_streams(REST))
 
 
@@ -79,8 +85,12 @@ class Headstart:
     def prepare() -> None:
         """Runs once, in the parent of the worker processes, before they start; ends it if they could not."""
         try:
-            prepare(SETTINGS)
             make_metrics_folder(SETTINGS.home, os.getpid())
+            metrics, sockets = (
+                folder(SETTINGS.home, os.getpid()) for folder in (metrics_folder, devices_folder)
+            )
+            device = start_processes(SETTINGS, sockets, metrics)
+            prepare(SETTINGS if device else without_process(SETTINGS), device)
         except (HeadstartError, OSError) as error:
             raise SystemExit(f"Error: {error}") from error
 

@@ -74,6 +74,21 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _ascending(low: int, high: int) -> Callable[[str], tuple[int, ...]]:
+    expected = f"ascending whole numbers from {low} to {high}, separated by commas"
+
+    def parse(text: str) -> tuple[int, ...]:
+        try:
+            values = tuple(int(value) for value in text.split(","))
+        except ValueError:
+            values = ()
+        if not values or list(values) != sorted(set(values)) or not low <= values[0] <= values[-1] <= high:
+            raise ValueError(expected)
+        return values
+
+    return parse
+
+
 def _text(text: str) -> str:
     return text
 
@@ -117,7 +132,27 @@ class Settings:
         _integer(1, 1024),
         "extractors of the registry kept loaded, each process; the least recently used goes",
     )
-    device: str = _setting("cpu", _choice("cpu", "cuda", "auto"), "where the extractors run")
+    device: str = _setting(
+        "cpu",
+        _choice("cpu", "cuda", "tensorrt", "auto"),
+        "where the extractors run; auto: on a GPU if there is one",
+    )
+    extractor_process: str = _setting(
+        "auto",
+        _choice("auto", "always", "never"),
+        "whether a process of its own owns each device, for all API processes; auto: on a GPU",
+    )
+    batch_sizes: tuple[int, ...] = _setting(
+        (1, 2, 4, 8, 16, 32, 64),
+        _ascending(1, 1024),
+        "sizes of batches on a GPU or in such a process; a smaller batch is filled up",
+    )
+    gpu_memory_bytes: int = _setting(
+        0, _integer(0, 1 << 50), "most memory of a GPU for each loaded extractor; 0: what it takes"
+    )
+    cuda_graphs: bool = _setting(
+        True, _flag, "whether batches become CUDA graphs where the warm-up finds them faster"
+    )
     workers: int = _setting(0, _integer(0, 1024), "API processes; 0: one for each core")
     threads: int = _setting(
         0, _integer(0, 1024), "inputs that a process decodes and embeds at once; 0: one for each core"

@@ -21,6 +21,7 @@ from service import metrics
 from service.cache import LruCache
 from service.extractor import Extractor
 from service.patience import Patience, current_patience
+from service.sessions import DeviceBusyError
 from service.store import Store
 from service.turns import Turns
 from training.errors import InputError
@@ -113,6 +114,7 @@ class Embedder:
         """Let go of the threads; what is not embedded yet belongs to requests that were given up."""
         self._closed.set()
         self._joining.shutdown(cancel_futures=True)
+        self.extractor.close()
 
     def embed(self, inputs: Sequence[bytes], *, doomed: threading.Event | None = None) -> Embedded:
         """Embed a batch; an input seen before, here or in an earlier batch, is not embedded again.
@@ -213,9 +215,12 @@ class Embedder:
         with self._turns.turn(patience):
             if self._closed.is_set():
                 raise patience.expired()
-            return self._decode_and_embed(chunk, doomed)
+            try:
+                return self._decode_and_embed(chunk, doomed, patience)
+            except DeviceBusyError as error:
+                raise patience.expired() from error
 
-    def _decode_and_embed(self, chunk: Chunk, doomed: threading.Event | None) -> _Work:
+    def _decode_and_embed(self, chunk: Chunk, doomed: threading.Event | None, patience: Patience) -> _Work:
         part = _Work()
         start = time.perf_counter()
         images: dict[str, npt.NDArray[np.uint8]] = {}
@@ -228,7 +233,7 @@ class Embedder:
         if doomed is not None and part.errors:
             doomed.set()
         if images and not (doomed and doomed.is_set()):
-            embeddings = self.extractor.embed(list(images.values()))
+            embeddings = self.extractor.embed(list(images.values()), within_s=patience.left_s)
             embeddings.flags.writeable = False
             part.vectors = dict(zip(images, embeddings, strict=True))
         part.decode_s = decoded - start

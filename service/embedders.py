@@ -6,14 +6,15 @@ Knows which are loaded. Does not know where a registered one comes from, nor how
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from service.config import Settings
 from service.embedder import Embedder
 from service.errors import ApiError
 from service.extractor import Extractor
+from service.loading import load_extractor
 from service.registry import Registry
+from service.sessions import Device
 from service.shelf import Shelf
 from service.store import ExtractorRow, ExtractorUnavailableError, Store
 from service.turns import Turns
@@ -150,17 +151,6 @@ class Embedders:
         return there
 
 
-def load_extractor(folder: Path, settings: Settings) -> Extractor:
-    """An extractor folder, loaded as the settings say.
-
-    Raises
-    ------
-    ManifestError, DeviceError
-        It cannot be used; the message says what to do.
-    """
-    return Extractor.load(folder, device=settings.device, max_pixels=settings.max_pixels)
-
-
 def embedder_of(
     extractor: Extractor,
     store: Store,
@@ -179,8 +169,10 @@ def embedder_of(
     )
 
 
-def open_registered(row: ExtractorRow, registry: Registry, settings: Settings, turns: Turns) -> Embedder:
-    """Fetch and load a registered extractor.
+def open_registered(
+    row: ExtractorRow, registry: Registry, settings: Settings, turns: Turns, device: Device | None = None
+) -> Embedder:
+    """Fetch and load a registered extractor; `device` as for `load_extractor`.
 
     Raises
     ------
@@ -190,7 +182,7 @@ def open_registered(row: ExtractorRow, registry: Registry, settings: Settings, t
     """
     folder = registry.fetch(row)
     try:
-        extractor = load_extractor(folder, settings)
+        extractor = load_extractor(folder, settings, device)
     except ManifestError as error:
         registry.discard(row.digest)
         raise ExtractorUnavailableError(row.name, error) from error

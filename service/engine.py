@@ -11,7 +11,7 @@ from service.adviser import Adviser
 from service.cache import LruCache
 from service.checker import Checker
 from service.config import Settings
-from service.embedders import Embedders, embedder_of, load_extractor, open_registered
+from service.embedders import Embedders, embedder_of, open_registered
 from service.evaluator import Evaluator
 from service.exporter import Exporter
 from service.extractor import Extractor
@@ -20,25 +20,35 @@ from service.importer import Importer
 from service.jobs.watching import Watchers
 from service.keeper import Keeper
 from service.learner import Learner
+from service.loading import load_extractor
 from service.mover import Mover
 from service.predictor import HeadCache, Predictor
 from service.registry import Registry
+from service.sessions import Device
 from service.store import Caller, Store, StoreUnavailableError
 from service.turns import Turns
 from service.writeback import EmbeddingWriter
 
 logger = logging.getLogger("headstart.engine")
 
+# While the process of a device works for one thread, another one decodes: enough of them to keep both busy.
+WAITING_FOR_DEVICE = 16
 
-def prepare(settings: Settings) -> None:
+
+def prepare(settings: Settings, device: Device | None = None) -> None:
     """Once, before any process serves: bring the database to the current schema, try out the extractors.
+
+    Parameters
+    ----------
+    device : of the server, if processes of their own own it; None: each process has what the settings say.
 
     Raises
     ------
     ManifestError, DeviceError, StoreError
         No process could serve; the message says what to do.
     """
-    _load_extractors(settings)
+    for extractor in _load_extractors(settings, device):
+        extractor.close()
     store = Store.open(settings.resolved_database_url, settings.resolved_blob_url)
     try:
         store.migrate()
@@ -59,8 +69,8 @@ def _tidy(settings: Settings, store: Store) -> None:
         logger.info("%d inputs of requests that a crash ended were deleted", count)
 
 
-def _load_extractors(settings: Settings) -> list[Extractor]:
-    return [load_extractor(settings.extractor_folder(name), settings) for name in settings.extractors]
+def _load_extractors(settings: Settings, device: Device | None) -> list[Extractor]:
+    return [load_extractor(settings.extractor_folder(name), settings, device) for name in settings.extractors]
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class Engine:
     settings: Settings
     admission: Admission
     turns: Turns
+    device: Device | None
     store: Store
     embedders: Embedders
     writer: EmbeddingWriter
@@ -90,23 +101,28 @@ class Engine:
     mover: Mover
 
     @classmethod
-    def start(cls, settings: Settings) -> "Engine":
+    def start(cls, settings: Settings, device: Device | None = None) -> "Engine":
         """Open the store, load and check the extractors.
+
+        Parameters
+        ----------
+        device : as for `prepare`.
 
         Raises
         ------
         ManifestError, DeviceError, StoreError
             The process cannot serve; the message says what to do.
         """
-        extractors = _load_extractors(settings)
+        extractors = _load_extractors(settings, device)
         store = Store.open(settings.resolved_database_url, settings.resolved_blob_url)
         store.check()
         registry = Registry.of(settings, store)
-        turns = Turns(settings.thread_count)
+        is_own = device is None or settings.threads
+        turns = Turns(settings.thread_count if is_own else max(settings.core_count, WAITING_FOR_DEVICE))
         embedders = Embedders(
             [embedder_of(extractor, store, settings, turns) for extractor in extractors],
             registry,
-            lambda row: open_registered(row, registry, settings, turns),
+            lambda row: open_registered(row, registry, settings, turns, device),
             most_registered=settings.registered_extractors,
         )
         writer = EmbeddingWriter(store, max_bytes=settings.store_cache_bytes)
@@ -115,6 +131,7 @@ class Engine:
             settings=settings,
             admission=Admission(most=settings.max_in_progress, timeout_s=settings.request_timeout_s),
             turns=turns,
+            device=device,
             store=store,
             embedders=embedders,
             writer=writer,
@@ -133,6 +150,7 @@ class Engine:
             settings=self.settings,
             admission=self.admission,
             turns=self.turns,
+            device=self.device,
             store=store,
             embedders=self.embedders.of(store),
             writer=self.writer.of(store),
@@ -148,6 +166,7 @@ class Engine:
         settings: Settings,
         admission: Admission,
         turns: Turns,
+        device: Device | None,
         store: Store,
         embedders: Embedders,
         writer: EmbeddingWriter,
@@ -161,6 +180,7 @@ class Engine:
             settings=settings,
             admission=admission,
             turns=turns,
+            device=device,
             store=store,
             embedders=embedders,
             writer=writer,

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from service.sessions import Graph, Session, open_session
+from service.devices import LocalDevice
+from service.sessions import Device, Graph, Session
 from training.errors import ExtractorMismatchError, ManifestError
 from training.golden import GOLDEN_BOUND, Golden, rows_error
 from training.manifest import FILES, TAPS_OUTPUT, Manifest
@@ -38,13 +39,13 @@ class Extractor:
     tuned_on: TunedOn
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", max_pixels: int = 64_000_000) -> "Extractor":
+    def load(cls, folder: Path, *, device: str | Device = "cpu", max_pixels: int = 64_000_000) -> "Extractor":
         """Read, verify and warm up an extractor folder.
 
         Parameters
         ----------
         folder : an extractor folder, as `headstart export` writes it.
-        device : "cpu", "cuda" (refuses to load without it) or "auto" (cuda where it works, else cpu).
+        device : where it runs, or the name of a device of this process, as in HEADSTART_DEVICE.
         max_pixels : larger images are refused before they are decoded.
 
         Raises
@@ -52,16 +53,20 @@ class Extractor:
         ManifestError
             A file is missing or altered, or the golden inputs do not give their embeddings.
         DeviceError
-            "cuda" was asked for and cannot be used.
+            The device that was asked for cannot be used.
         """
         manifest = Manifest.load(folder)
         manifest.verify_files(folder)
+        on = LocalDevice(device) if isinstance(device, str) else device
         names = (manifest.output.name, *([TAPS_OUTPUT] if manifest.taps else []))
+        graph = Graph(
+            (folder / FILES.model).absolute(), manifest.files[FILES.model], manifest.input.name, names
+        )
         extractor = cls(
             manifest=manifest,
             digest=manifest.digest,
             folder=folder,
-            session=open_session(Graph(folder / FILES.model, manifest.input.name, names), device),
+            session=on.open(graph),
             limits=DecodeLimits(max_pixels=max_pixels),
             tuned_on=TunedOn.load(folder),
         )
@@ -118,9 +123,26 @@ class Extractor:
         """Image bytes to the network's input, shape (height, width, 3). Raises InputError."""
         return decode_image(data, self.manifest.preprocess, self.limits)
 
-    def embed(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        """Decoded images, each (height, width, 3), to rows, shape (len(images), self.width)."""
-        return self.session.run(images[0][np.newaxis] if len(images) == 1 else np.stack(images))
+    def embed(
+        self, images: Sequence[npt.NDArray[np.uint8]], *, within_s: float = float("inf")
+    ) -> npt.NDArray[np.float32]:
+        """Decoded images, each (height, width, 3), to rows, shape (len(images), self.width).
+
+        Parameters
+        ----------
+        within_s : how long the rows are of use, in seconds.
+
+        Raises
+        ------
+        DeviceError
+            The device cannot run it now; DeviceBusyError: or not within that time.
+        """
+        batch = images[0][np.newaxis] if len(images) == 1 else np.stack(images)
+        return self.session.run(batch, within_s=within_s)
+
+    def close(self) -> None:
+        """Let go of the device. Nothing is embedded any more."""
+        self.session.close()
 
     def check_golden(self, folder: Path) -> None:
         """Embed the golden inputs one by one and as a batch: also the warm-up of the session.

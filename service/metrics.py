@@ -34,6 +34,17 @@ EMBEDDINGS = Counter(
 STAGE_SECONDS = Histogram(
     "headstart_stage_seconds", "Time spent in one stage of a request, in seconds.", ["stage"], buckets=SECONDS
 )
+BATCH_IMAGES = Histogram(
+    "headstart_batch_images",
+    "Images of one batch, in a process that owns a device.",
+    buckets=(1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128, 256),
+)
+BATCH_SECONDS = Histogram(
+    "headstart_batch_seconds", "Time that the device took for one batch, in seconds.", buckets=SECONDS
+)
+QUEUE_SECONDS = Histogram(
+    "headstart_device_queue_seconds", "Time that images waited for a device, in seconds.", buckets=SECONDS
+)
 PREDICTIONS = Counter("headstart_predictions", "Predicted inputs, by whether they were unknown.", ["unknown"])
 VERSIONS = Counter("headstart_versions_trained", "Head versions trained.")
 

@@ -1,13 +1,12 @@
-"""Sessions of onnxruntime: a graph on a device, from pixels to rows.
+"""What a session is: a graph on a device, from pixels to rows. And the plain one, on one core.
 
-Knows the device policy (cpu, cuda, auto) and how a batch is run. Knows no extractor: neither what its rows
-mean nor whether they are the right ones.
+Knows no extractor: neither what its rows mean nor whether they are the right ones. Other devices are in
+`service.devices`.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +14,17 @@ import numpy.typing as npt
 from training.errors import DeviceError
 from training.runtime import onnxruntime as ort
 
-logger = logging.getLogger("headstart.sessions")
-
 CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-
-# Single-threaded sessions at batch 1 do the most work per core on CPU; a GPU needs batches to be busy.
-CPU_BATCH_SIZE = 1
-CUDA_BATCH_SIZE = 32
-
 ONNXRUNTIME_ERRORS_ONLY = 3
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.float32]
+
+
+class DeviceBusyError(DeviceError):
+    """The device did not get to a request while its answer was of use."""
+
+    code = "device_busy"
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,13 @@ class Graph:
     Attributes
     ----------
     path : the file.
+    sha256 : of the file, in hexadecimal; who asked has verified it.
     input_name : of the pixels, uint8 (n, height, width, 3).
     output_names : of the parts of a row, each (n, length), in the order of a row.
     """
 
     path: Path
+    sha256: str
     input_name: str
     output_names: tuple[str, ...]
 
@@ -55,68 +54,66 @@ class Session(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """How many images at once make good use of the device."""
+        """How many images a caller with many should give at once."""
 
-    def run(self, images: Pixels) -> Rows:
-        """Pixels (n, height, width, 3) to rows (n, width)."""
+    def run(self, images: Pixels, *, within_s: float = float("inf")) -> Rows:
+        """Pixels (n, height, width, 3) to rows (n, width), n >= 1.
+
+        Parameters
+        ----------
+        within_s : how long the rows are of use, in seconds: a device with a queue leaves it at that.
+
+        Raises
+        ------
+        DeviceBusyError
+            `within_s` has passed.
+        DeviceError
+            The device cannot run it now.
+        """
+
+    def close(self) -> None:
+        """Let go of the device. Nothing is run any more."""
+
+
+class Device(Protocol):
+    """Where graphs run."""
+
+    @property
+    def kind(self) -> Literal["cpu", "gpu"]:
+        """What is fast on it: see HEADSTART_PRECISION."""
+
+    def open(self, graph: Graph) -> Session:
+        """Open a graph.
+
+        Raises
+        ------
+        DeviceError
+            The device is not there, or cannot run this graph.
+        """
 
 
 @dataclass(frozen=True)
-class LocalSession:
-    """A session in this process, with any number of images at once."""
+class CpuSession:
+    """A session on one core, with any number of images at once; one at a time does the most work per core."""
 
     graph: Graph
     session: ort.InferenceSession
-    provider: str
-    batch_size: int
+    provider: str = CPU
+    batch_size: int = 1
 
-    def run(self, images: Pixels) -> Rows:
+    def run(self, images: Pixels, *, within_s: float = float("inf")) -> Rows:
         outputs = self.session.run(list(self.graph.output_names), {self.graph.input_name: images})
         rows: Rows = np.concatenate(outputs, axis=1) if len(outputs) > 1 else outputs[0]
         return rows
 
-
-def open_session(graph: Graph, device: str) -> Session:
-    """Open a graph on a device.
-
-    Parameters
-    ----------
-    device : "cpu", "cuda" (refuses without it) or "auto" (cuda where it works, else cpu, which is logged).
-
-    Raises
-    ------
-    DeviceError
-        "cuda" was asked for and cannot be used.
-    """
-    if device == "cpu":
-        return _cpu_session(graph)
-    try:
-        return _cuda_session(graph)
-    except DeviceError as error:
-        if device == "cuda":
-            raise
-        logger.warning("HEADSTART_DEVICE=auto: running on the CPU: %s", error)
-        return _cpu_session(graph)
+    def close(self) -> None:
+        """Nothing: onnxruntime lets go with the last reference."""
 
 
-def _cpu_session(graph: Graph) -> LocalSession:
+def cpu_runtime(graph: Graph) -> ort.InferenceSession:
+    """onnxruntime's session on one core."""
     options = ort.SessionOptions()
     options.log_severity_level = ONNXRUNTIME_ERRORS_ONLY
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    session = ort.InferenceSession(graph.path, options, providers=[CPU])
-    return LocalSession(graph, session, CPU, CPU_BATCH_SIZE)
-
-
-def _cuda_session(graph: Graph) -> LocalSession:
-    """onnxruntime falls back to the CPU with a log line; a user who asked for CUDA gets an error instead."""
-    advice = "install the gpu extra (requirements/gpu.txt) and an NVIDIA driver, or set HEADSTART_DEVICE=cpu"
-    if CUDA not in ort.get_available_providers():
-        raise DeviceError(f"this onnxruntime was built without CUDA; {advice}")
-    ort.preload_dlls()
-    options = ort.SessionOptions()
-    options.log_severity_level = ONNXRUNTIME_ERRORS_ONLY
-    session = ort.InferenceSession(graph.path, options, providers=[CUDA, CPU])
-    if CUDA not in session.get_providers():
-        raise DeviceError(f"onnxruntime could not start its CUDA provider (its log says why); {advice}")
-    return LocalSession(graph, session, CUDA, CUDA_BATCH_SIZE)
+    return ort.InferenceSession(graph.path, options, providers=[CPU])

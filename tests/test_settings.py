@@ -27,7 +27,9 @@ def test_values_are_read() -> None:
         ("HEADSTART_PORT", "0", "from 1 to 65535"),
         ("HEADSTART_PORT", "http", "from 1 to 65535"),
         ("HEADSTART_HOST", "example.org", "an IP address"),
-        ("HEADSTART_DEVICE", "gpu", "cpu, cuda, auto"),
+        ("HEADSTART_DEVICE", "gpu", "cpu, cuda, tensorrt, auto"),
+        ("HEADSTART_BATCH_SIZES", "8,4", "ascending whole numbers"),
+        ("HEADSTART_BATCH_SIZES", "0,4", "ascending whole numbers"),
         ("HEADSTART_FETCH_URLS", "maybe", "true or false"),
         ("HEADSTART_FETCH_TIMEOUT_S", "nan", "from 0.1 to 600"),
         ("HEADSTART_HOME", " ", "a folder"),
@@ -48,7 +50,7 @@ def test_the_guide_lists_every_setting_with_its_default() -> None:
     assert len(rows) == len(fields(Settings))
     for row, item in zip(rows, fields(Settings), strict=True):
         value = getattr(defaults, item.name)
-        text = ",".join(value) if isinstance(value, tuple) else str(value)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         text = text.lower() if isinstance(value, bool) else text
         shown = f" `{text}` " if text else " "
         assert row == f"| `{PREFIX}{item.name.upper()}` |{shown}| {item.metadata['about']} |"

@@ -10,5 +10,16 @@ import os
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _binding
 
-__all__ = ["onnxruntime"]
+__all__ = ["RUNTIME_ERRORS", "onnxruntime"]
+
+# What its calls raise; they have no base of their own, and a run with bindings raises a plain RuntimeError.
+RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    RuntimeError,
+    *(
+        kind
+        for kind in vars(_binding).values()
+        if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception
+    ),
+)

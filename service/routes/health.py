@@ -1,9 +1,13 @@
 """`/livez`, `/healthz`, `/readyz` and `/metrics`: for the machines that watch the service."""
 
+from typing import Any
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from service import metrics
+from service.devices.remote import RemoteDevice
+from service.engine import Engine
 from service.envelope import answer
 from service.openapi import errors
 from service.routes.common import EngineOf, off_loop
@@ -22,9 +26,15 @@ async def alive() -> Response:
 
 @router.get("/readyz", response_model=ReadyAnswer, responses=errors(405, 500, 503))
 async def ready(engine: EngineOf) -> Response:
-    """The extractors passed their golden check and the database answers."""
+    """The extractors passed their golden check, their devices and the database answer."""
     await off_loop(engine.store.check)
-    return answer({"status": "ready", "extractors": describe_lasting(engine.embedders)})
+    extractors = describe_lasting(engine.embedders)
+    return answer({"status": "ready", "extractors": extractors, "devices": await off_loop(_devices, engine)})
+
+
+def _devices(engine: Engine) -> list[dict[str, Any]]:
+    """What the processes that own a device say of themselves; nothing if there are none."""
+    return engine.device.states() if isinstance(engine.device, RemoteDevice) else []
 
 
 @router.get(

@@ -1,7 +1,5 @@
 """Loading an extractor: verified, warmed up, on the device that was asked for, or not at all."""
 
-import ctypes
-import logging
 import shutil
 from pathlib import Path
 
@@ -9,19 +7,10 @@ import numpy as np
 import pytest
 
 from service.extractor import Extractor
-from service.sessions import CPU, CUDA
 from tests.service.images import png
-from training.errors import DeviceError, InputError, ManifestError
+from training.errors import InputError, ManifestError
 from training.golden import Golden
 from training.manifest import FILES, Manifest, sha256_of
-
-
-def has_gpu() -> bool:
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def test_an_embedding_does_not_depend_on_its_batch(tiny_folder: Path) -> None:
@@ -61,22 +50,3 @@ def test_embeddings_other_than_the_golden_ones_are_refused(tiny_folder: Path, tm
     Manifest(**{**vars(manifest), "files": files}).save(folder)
     with pytest.raises(ManifestError, match="golden inputs give other embeddings"):
         Extractor.load(folder)
-
-
-@pytest.mark.skipif(has_gpu(), reason="this machine has a GPU driver")
-def test_cuda_is_refused_where_it_cannot_run(tiny_folder: Path) -> None:
-    with pytest.raises(DeviceError, match="HEADSTART_DEVICE=cpu"):
-        Extractor.load(tiny_folder, device="cuda")
-
-
-@pytest.mark.skipif(has_gpu(), reason="this machine has a GPU driver")
-def test_auto_says_that_it_runs_on_the_cpu(tiny_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "headstart.sessions"):
-        assert Extractor.load(tiny_folder, device="auto").provider == CPU
-    assert "running on the CPU" in caplog.text
-
-
-@pytest.mark.skipif(not has_gpu(), reason="no GPU driver on this machine")
-@pytest.mark.parametrize("device", ["cuda", "auto"])
-def test_cuda_gives_the_golden_embeddings(tiny_folder: Path, device: str) -> None:
-    assert Extractor.load(tiny_folder, device=device).provider == CUDA
