@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
-        bench-imagenet bench-serving wrk bench-decoding \
+        bench-imagenet bench-many-heads bench-serving wrk bench-decoding \
         check lint types contracts format lock export bento clean
 
 help: ## list the targets
@@ -77,6 +77,8 @@ bench-transfer: $(VENV)/.dev export ## every strategy of transfer on real images
 
 bench-serving: $(VENV)/.dev $(RIVALS)/.done export wrk ## speed against the raw limit and other servers (5 minutes)
 	$(BIN)/python -m benchmarks.serving
+bench-many-heads: $(VENV)/.dev export ## a thousand heads on one image, against one head
+	$(BIN)/python -m benchmarks.many_heads
 
 bench-imagenet: $(VENV)/.dev export ## top-1 of the exported network's own classifier
 	$(BIN)/python -m benchmarks.imagenet_sample

@@ -172,6 +172,10 @@ class Settings:
         2048 * MIB, _integer(0, 1 << 50), "embeddings kept in the database beyond those of support sets"
     )
     head_cache_bytes: int = _setting(128 * MIB, _integer(0, 1 << 40), "head versions in memory, each process")
+    stack_cache_bytes: int = _setting(
+        128 * MIB, _integer(0, 1 << 40), "heads that are asked together, in memory, each process"
+    )
+    max_heads: int = _setting(1000, _integer(1, 1_000_000), "most heads of one request")
     fetch_urls: bool = _setting(False, _flag, "fetch inputs that are given as http(s) URLs")
     fetch_timeout_s: float = _setting(10.0, _number(0.1, 600), "time allowed to fetch one URL, in seconds")
     max_in_progress: int = _setting(

@@ -22,6 +22,8 @@ from service.keeper import Keeper
 from service.learner import Learner
 from service.loading import load_extractor
 from service.mover import Mover
+from service.panel import PanelMemory, Panels
+from service.panel_predictor import PanelPredictor
 from service.predictor import HeadCache, Predictor
 from service.registry import Registry
 from service.sessions import Device
@@ -88,10 +90,13 @@ class Engine:
     embedders: Embedders
     writer: EmbeddingWriter
     heads: HeadCache
+    panel_memory: PanelMemory
     keeper: Keeper
     watchers: Watchers
     learner: Learner
     predictor: Predictor
+    panels: Panels
+    panel_predictor: PanelPredictor
     checker: Checker
     adviser: Adviser
     evaluator: Evaluator
@@ -136,6 +141,7 @@ class Engine:
             embedders=embedders,
             writer=writer,
             heads=heads,
+            panel_memory=PanelMemory(settings.stack_cache_bytes, threads=settings.thread_count),
             keeper=Keeper(store),
             watchers=Watchers(store),
         )
@@ -155,6 +161,7 @@ class Engine:
             embedders=self.embedders.of(store),
             writer=self.writer.of(store),
             heads=self.heads,
+            panel_memory=self.panel_memory,
             keeper=self.keeper,
             watchers=self.watchers,
         )
@@ -171,6 +178,7 @@ class Engine:
         embedders: Embedders,
         writer: EmbeddingWriter,
         heads: HeadCache,
+        panel_memory: PanelMemory,
         keeper: Keeper,
         watchers: Watchers,
     ) -> "Engine":
@@ -185,12 +193,15 @@ class Engine:
             embedders=embedders,
             writer=writer,
             heads=heads,
+            panel_memory=panel_memory,
             keeper=keeper,
             watchers=watchers,
             learner=Learner(store, embedders, keeper, keep_inputs=settings.keep_inputs),
             checker=Checker(store, embedders),
             adviser=Adviser(store, embedders),
             predictor=predictor,
+            panels=Panels(store, embedders, predictor, panel_memory, max_heads=settings.max_heads),
+            panel_predictor=PanelPredictor(writer, panel_memory.beside),
             evaluator=Evaluator(store, embedders, predictor, writer),
             exporter=Exporter(store, embedders, predictor),
             importer=Importer(store, embedders, keep_inputs=settings.keep_inputs),
@@ -202,6 +213,7 @@ class Engine:
         """Finish what is queued and let go of everything."""
         self.admission.close()
         self.embedders.close()
+        self.panel_memory.close()
         self.keeper.close()
         self.writer.close()
         self.store.close()

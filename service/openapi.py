@@ -3,6 +3,8 @@
 Knows the documentation only; `service.ingest` does the reading.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,6 +15,8 @@ PIXEL = (
     "data:image/png;base64,"
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 )
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+ONE_INPUT: Mapping[str, Any] = MappingProxyType({"input": PIXEL})
 BINARY = {"type": "string", "format": "binary"}
 INPUT = {
     "type": "string",
@@ -84,8 +88,35 @@ def examples_body() -> dict[str, Any]:
     return _body(document, multipart)
 
 
-def inputs_body() -> dict[str, Any]:
-    """The body of unlabelled inputs, in its three forms."""
+def panel_body() -> dict[str, Any]:
+    """The body of unlabelled inputs that may also name heads."""
+    names = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    described = {**names, "description": "Names and patterns of heads; beside the inputs or in the query."}
+    return inputs_body({"heads": described}, {"input": PIXEL, "heads": ["pets", "line1.*"]})
+
+
+def lines_answer() -> dict[int | str, dict[str, Any]]:
+    """The answer line by line, beside the one as a whole."""
+    lines = {
+        "schema": {"type": "string"},
+        "example": '{"id": "a.jpg", "index": 0, ...}\n'
+        '{"id": "b.jpg", "index": 1, "error": {"code": "truncated_image", "message": "..."}}\n'
+        '{"summary": {"inputs": 2, "answered": 1, "rejected": 1, ...}}\n',
+    }
+    return {
+        200: {
+            "description": "As one JSON document or, with `Accept: application/x-ndjson`, a line for each"
+            " input as soon as it is done, in no order: its answer or its `error`. The last line has the"
+            " `summary`, or the `error` that ended the answer early; an answer without either is incomplete.",
+            "content": {"application/x-ndjson": lines},
+        }
+    }
+
+
+def inputs_body(
+    options: Mapping[str, Any] = NOTHING, example: Mapping[str, Any] = ONE_INPUT
+) -> dict[str, Any]:
+    """The body of unlabelled inputs, in its three forms; in JSON with further keys."""
     item = {
         "anyOf": [
             INPUT,
@@ -99,8 +130,8 @@ def inputs_body() -> dict[str, Any]:
     document = {
         "type": "object",
         "required": ["input"],
-        "properties": {"input": {"anyOf": [INPUT, {"type": "array", "items": item}]}},
-        "example": {"input": PIXEL},
+        "properties": {"input": {"anyOf": [INPUT, {"type": "array", "items": item}]}, **options},
+        "example": dict(example),
     }
     multipart = {
         "type": "object",

@@ -169,6 +169,44 @@ class PredictParameters(Parameters):
     on_error: OnError = "fail"
 
 
+def _apart(value: object) -> object:
+    """Names that are repeated, separated by commas, or both."""
+    listed = [value] if isinstance(value, str) else value
+    if not isinstance(listed, list) or not all(isinstance(text, str) for text in listed):
+        return value
+    return [name for text in listed for part in text.split(",") if (name := part.strip())]
+
+
+class PanelParameters(Parameters):
+    """How inputs are predicted by many heads."""
+
+    heads: Annotated[
+        list[Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*\*?|\*)$", max_length=129)]],
+        Field(
+            description="Names of heads, with commas between them or repeated; `line1.*` is every published"
+            " head whose name begins so, `*` every published head. One that is named twice answers once.",
+            examples=[["pets", "line1.*"]],
+        ),
+        BeforeValidator(_apart),
+    ] = []
+    top_k: Annotated[int, Field(ge=1, le=1000, description="Most probabilities of one prediction.")] = 1
+    threshold: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            description="Typicality below which an input is unknown; left out: each version's own.",
+        ),
+    ] = None
+    on_error: Annotated[
+        Literal["fail", "skip"],
+        Field(
+            description="`fail`: one head or input that cannot be used refuses the whole request. `skip`: the"
+            " others are used."
+        ),
+    ] = "fail"
+
+
 class EvaluateParameters(Parameters):
     """How a head is evaluated."""
 

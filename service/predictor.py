@@ -5,7 +5,7 @@ documented errors.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service import metrics
@@ -18,6 +18,7 @@ from service.writeback import EmbeddingWriter
 from training.heads import Head, Prediction, load_head
 
 HeadCache = LruCache[tuple[int, int], Head]
+FILES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,24 @@ class Predictor:
         self, name: str, batch: Batch, *, version: int | None, threshold: float | None, skip_bad: bool
     ) -> Predicted:
         """Predict a batch with the published version of a head, or with one named by its number."""
-        start = time.perf_counter()
+        number, head = self.find(name, version)
+        return self.answer(number, head, batch, threshold=threshold, skip_bad=skip_bad)
+
+    def find(self, name: str, version: int | None) -> tuple[int, Head]:
+        """The published version of a head, or the one of that number, and its number.
+
+        Raises
+        ------
+        HeadNotFoundError, VersionNotFoundError
+        """
         head_id, number = self.locate(name, version)
-        head = self.load(head_id, number)
+        return number, self.load(head_id, number)
+
+    def answer(
+        self, number: int, head: Head, batch: Batch, *, threshold: float | None, skip_bad: bool
+    ) -> Predicted:
+        """Predict a batch with a head version that was read before."""
+        start = time.perf_counter()
         embedder = self._embedders.with_digest(head.extractor_digest)
         intake = Intake.of(batch, embedder, skip_bad=skip_bad)
         score_start = time.perf_counter()
@@ -96,7 +112,19 @@ class Predictor:
         """
         head = self._heads.get((head_id, number))
         if head is None:
-            data = self._store.versions.file(head_id, number)
-            head = load_head(data)
-            self._heads.put((head_id, number), head, len(data))
+            head = self._keep((head_id, number), self._store.versions.file(head_id, number))
+        return head
+
+    def load_all(self, versions: Sequence[tuple[int, int]]) -> dict[tuple[int, int], Head]:
+        """Head versions by head id and number; those that are gone are left out."""
+        found = {key: head for key in versions if (head := self._heads.get(key)) is not None}
+        absent = [key for key in versions if key not in found]
+        for start in range(0, len(absent), FILES_AT_ONCE):
+            files = self._store.versions.files(absent[start : start + FILES_AT_ONCE])
+            found |= {key: self._keep(key, data) for key, data in files.items()}
+        return found
+
+    def _keep(self, key: tuple[int, int], data: bytes) -> Head:
+        head = load_head(data)
+        self._heads.put(key, head, len(data))
         return head

@@ -286,9 +286,7 @@ class ClassProbability(BaseModel):
     probability: float
 
 
-class PredictionItem(BaseModel):
-    id: Annotated[str, Field(description="The caller's id or file name, else the sha256 of the input.")]
-    index: Annotated[int, Field(description="Position of the input in the request.")]
+class Outcome(BaseModel):
     label: Annotated[str, Field(description="The most probable class, also of an unknown input.")]
     probability: float
     unknown: Annotated[bool, Field(description="Whether the input is unlike every class of the head.")]
@@ -309,6 +307,11 @@ class PredictionItem(BaseModel):
         float | None,
         Field(description="Only of a head that learned negatives: probability of none of the classes."),
     ] = None
+
+
+class PredictionItem(Outcome):
+    id: Annotated[str, Field(description="The caller's id or file name, else the sha256 of the input.")]
+    index: Annotated[int, Field(description="Position of the input in the request.")]
 
 
 class PredictAnswer(BaseModel):

@@ -15,6 +15,7 @@ from service.routes import (
     jobs,
     moves,
     pages,
+    panels,
     predictions,
     versions,
 )
@@ -30,12 +31,13 @@ RESOURCES = (
     versions.router,
     moves.router,
     predictions.router,
+    panels.router,
     evaluations.router,
     exports.router,
     finetunes.router,
     jobs.router,
 )
 # Called most, by far: they take the lane.
-BUSY = (predictions.predict, embeddings.create_embeddings)
+BUSY = (predictions.predict, panels.predict_many, embeddings.create_embeddings)
 # Browsers and monitors call these, with parameters of their own.
 WATCHED = (health.router, pages.router)

@@ -1,23 +1,24 @@
 """`/v1/heads/{name}/predict`: inputs in, calibrated predictions out."""
 
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.engine import Engine
 from service.envelope import answer
 from service.ingest import Batch, read_batch
-from service.openapi import INPUT_STATUSES, errors, inputs_body
+from service.openapi import INPUT_STATUSES, errors, inputs_body, lines_answer
+from service.panel_answers import labels_of, ranked
 from service.parameters import HeadName, PredictParameters
 from service.predictor import Predicted
 from service.routes.common import EngineOf, with_body
+from service.routes.lines import Answered, LineResponse, require_inputs, wants_lines
 from service.schemas import PredictAnswer
 from service.store import MULTI_LABEL
-from training.heads import Prediction
-
-LABEL_PROBABILITY = 0.5  # from which an input of a multi-label head is said to have a label
+from training.heads import Head, Prediction
 
 router = APIRouter(prefix="/v1/heads", tags=["predictions"])
 
@@ -25,7 +26,7 @@ router = APIRouter(prefix="/v1/heads", tags=["predictions"])
 @router.post(
     "/{name}/predict",
     response_model=PredictAnswer,
-    responses=errors(*INPUT_STATUSES),
+    responses={**lines_answer(), **errors(*INPUT_STATUSES)},
     openapi_extra=inputs_body(),
 )
 async def predict(
@@ -34,12 +35,22 @@ async def predict(
     """Predict inputs with the published version of a head, or with one named by `version`.
 
     With a multi-label head the probabilities are independent, and `labels` are those of at least 0.5. With a
-    head that learned negatives, `none_probability` is that of none of the classes.
+    head that learned negatives, `none_probability` is that of none of the classes. With
+    `Accept: application/x-ndjson` each input is a line of its own, as soon as it is done; a last line has the
+    `summary`.
     """
-    async with engine.admission.admit(request):
+    async with AsyncExitStack() as held:
+        await held.enter_async_context(engine.admission.admit(request))
         batch = await read_batch(request, engine.settings, labelled=False)
         parameters = with_body(query, batch.options)
-        return await engine.admission.answer(request, _predict, engine, name, batch, parameters)
+        if not wants_lines(request):
+            return await engine.admission.answer(request, _predict, engine, name, batch, parameters)
+        find = engine.predictor.find
+        number, found = await engine.admission.answer(request, find, name, parameters.version)
+        require_inputs(batch)
+        work = partial(_work, engine, number, found, parameters)
+        about = {"head": name, "version": number}
+        return LineResponse(request, engine, batch, work, about=about, held=held.pop_all())
 
 
 def _predict(engine: Engine, name: str, batch: Batch, parameters: PredictParameters) -> Response:
@@ -53,31 +64,36 @@ def _predict(engine: Engine, name: str, batch: Batch, parameters: PredictParamet
     return answer(render(name, predicted, parameters.top_k))
 
 
+def _work(engine: Engine, number: int, head: Head, parameters: PredictParameters, part: Batch) -> Answered:
+    found = engine.predictor.answer(number, head, part, threshold=parameters.threshold, skip_bad=True)
+    return Answered(_predictions(found, parameters.top_k), found.intake.rejected)
+
+
 def render(name: str, predicted: Predicted, top_k: int) -> dict[str, Any]:
     return {
         "head": name,
         "version": predicted.version,
-        "predictions": [_prediction(predicted, row, top_k) for row in range(len(predicted.intake.inputs))],
+        "predictions": _predictions(predicted, top_k),
         "rejected": [item.as_dict() for item in predicted.intake.rejected],
         "timings_ms": predicted.timings_ms,
     }
 
 
+def _predictions(predicted: Predicted, top_k: int) -> list[dict[str, Any]]:
+    return [_prediction(predicted, row, top_k) for row in range(len(predicted.intake.inputs))]
+
+
 def _prediction(predicted: Predicted, row: int, top_k: int) -> dict[str, Any]:
     item = predicted.intake.inputs[row]
-    classes = predicted.head.classes
-    probabilities = predicted.prediction.probabilities[row]
-    ranked = np.argsort(-probabilities, kind="stable")[:top_k]
+    best = ranked(predicted.head.classes, predicted.prediction.probabilities[row], top_k)
     return {
         "id": item.id or predicted.intake.keys[row],
         "index": item.index,
-        "label": classes[ranked[0]],
-        "probability": float(probabilities[ranked[0]]),
+        "label": best[0]["label"],
+        "probability": best[0]["probability"],
         "unknown": bool(predicted.prediction.unknown[row]),
         "typicality": float(predicted.prediction.typicality[row]),
-        "probabilities": [
-            {"label": classes[column], "probability": float(probabilities[column])} for column in ranked
-        ],
+        "probabilities": best,
         **_beside(predicted.prediction, row),
     }
 
@@ -86,11 +102,7 @@ def _beside(prediction: Prediction, row: int) -> dict[str, Any]:
     """What only the predictions of some heads have."""
     fields: dict[str, Any] = {}
     if prediction.task == MULTI_LABEL:
-        probabilities = prediction.probabilities[row]
-        ranked = np.argsort(-probabilities, kind="stable")
-        fields["labels"] = [
-            prediction.classes[column] for column in ranked if probabilities[column] >= LABEL_PROBABILITY
-        ]
+        fields["labels"] = labels_of(prediction.classes, prediction.probabilities[row])
     if prediction.negative is not None:
         fields["none_probability"] = float(prediction.negative[row])
     return fields

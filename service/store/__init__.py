@@ -33,6 +33,7 @@ from service.store.errors import (
     TenantNameError,
     TenantNotFoundError,
     VersionNotFoundError,
+    unpublished,
 )
 from service.store.job_events import NewEvent
 from service.store.jobs import Jobs
@@ -54,11 +55,13 @@ from service.store.records import (
     JobState,
     Page,
     Published,
+    ServedHead,
     SupportSet,
     Task,
     VersionRow,
     VersionSummary,
 )
+from service.store.served import Served
 from service.store.store import Store
 
 __all__ = [
@@ -116,6 +119,8 @@ __all__ = [
     "QuotaExceededError",
     "RevisionConflictError",
     "SchemaError",
+    "Served",
+    "ServedHead",
     "Store",
     "StoreCorruptedError",
     "StoreError",
@@ -131,4 +136,5 @@ __all__ = [
     "VersionNotFoundError",
     "VersionRow",
     "VersionSummary",
+    "unpublished",
 ]

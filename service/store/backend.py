@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from enum import Enum
 from typing import Any, ClassVar, Protocol
 
-from sqlalchemy import URL, Connection, Engine, Table
+from sqlalchemy import URL, Connection, Engine, Select, Table
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import Insert
 
@@ -46,6 +46,10 @@ class Backend(Protocol):
 
     def insert_or_ignore(self, table: Table) -> Insert:
         """An INSERT that leaves a row alone which is there already."""
+        ...
+
+    def items_of(self, parameter: str) -> Select[str]:
+        """The strings of a JSON list that is given as a parameter, one in each row."""
         ...
 
     def failure(self, error: DBAPIError) -> StoreError | None:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from sqlalchemy import URL, Connection, Engine, Table, make_url
+from sqlalchemy import URL, Connection, Engine, Select, Table, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.sql.dml import Insert
@@ -84,6 +84,10 @@ class Database:
 
     def insert_or_ignore(self, table: Table) -> Insert:
         return self._backend.insert_or_ignore(table)
+
+    def items_of(self, parameter: str) -> Select[str]:
+        """The strings of a JSON list that is given as a parameter, one in each row."""
+        return self._backend.items_of(parameter)
 
     def close(self) -> None:
         """Close the connections. Calls that come later are refused."""

@@ -53,6 +53,10 @@ class VersionNotFoundError(StoreError):
     code = "version_not_found"
 
 
+def unpublished(head: str) -> VersionNotFoundError:
+    return VersionNotFoundError(f"the head {head!r} has no published version: train it first")
+
+
 class ExampleNotFoundError(StoreError):
     """`ids` are the examples that the head does not have."""
 

@@ -10,11 +10,12 @@ from service.store import audit, commit, embeddings, inputs, named, tables
 from service.store.caller import Caller
 from service.store.changes import Change, Committed
 from service.store.database import Database
-from service.store.errors import HeadNotFoundError, VersionNotFoundError
+from service.store.errors import HeadNotFoundError, unpublished
 from service.store.inputs import Inputs
 from service.store.moves import by_all_extractors
 from service.store.paging import page_of, page_size
 from service.store.records import HeadRow, HeadSummary, Page, Published, VersionSummary
+from service.store.served import Served, served_query
 from service.store.text import is_storable, require_storable
 
 _heads = tables.heads
@@ -142,8 +143,22 @@ class Heads:
         if row is None:
             raise HeadNotFoundError(name)
         if row[1] is None:
-            raise VersionNotFoundError(f"the head {name!r} has no published version: train it first")
+            raise unpublished(name)
         return Published(*row)
+
+    def served(self, names: Sequence[str], prefixes: Sequence[str] = (), most: int = 1000) -> Served:
+        """Heads with these names, and published ones whose names begin so, in one query that sees one state.
+
+        Parameters
+        ----------
+        prefixes : the empty one is of every head.
+        most : how many heads are read at most; the last by name are left out.
+        """
+        known = [name for name in names if is_storable(name)]
+        begins = [prefix for prefix in prefixes if is_storable(prefix)]
+        statement, values = served_query(self._database, self._caller, known, begins, most)
+        with self._database.single() as connection:
+            return Served(connection.execute(statement, values).scalar_one())
 
     def commit(self, change: Change) -> Committed:
         """Do everything of one write in one transaction.

@@ -4,7 +4,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+from sqlalchemy import (
+    JSON,
+    URL,
+    Connection,
+    Engine,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    create_engine,
+    event,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import Insert
@@ -62,6 +76,10 @@ class Postgresql:
 
     def insert_or_ignore(self, table: Table) -> Insert:
         return postgresql.insert(table).on_conflict_do_nothing()
+
+    def items_of(self, parameter: str) -> Select[str]:
+        items = cast(bindparam(parameter, type_=Text), JSON)
+        return select(func.json_array_elements_text(items).table_valued("value").c.value)
 
     def failure(self, error: DBAPIError) -> StoreError | None:
         state = getattr(error.orig, "sqlstate", None) or ""

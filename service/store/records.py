@@ -67,6 +67,15 @@ class Published:
 
 
 @dataclass(frozen=True)
+class ServedHead:
+    """A head by name, and the version that predicts now; None if none is published."""
+
+    name: str
+    head_id: int
+    number: int | None
+
+
+@dataclass(frozen=True)
 class VersionSummary:
     """A version without its report. `revision` is the head's at which the support set was as trained on."""
 

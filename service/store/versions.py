@@ -1,10 +1,11 @@
 """The versions of heads and their files: immutable, one of them published. Knows no training."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, tuple_, update
 
 from service.store import audit, named, tables
 from service.store.caller import Caller
@@ -46,6 +47,9 @@ NEWEST_ON = (
 )
 FILE = select(_files.c.data, _files.c.sha256).where(
     _files.c.head_id == bindparam("head"), _files.c.number == bindparam("wanted")
+)
+FILES = select(_files.c.head_id, _files.c.number, _files.c.data, _files.c.sha256).where(
+    tuple_(_files.c.head_id, _files.c.number).in_(bindparam("wanted", expanding=True))
 )
 LOCK_HEAD = select(_heads.c.id, _heads.c.extractor_digest).where(named.NAMED).with_for_update()
 EXTRACTOR = select(_versions.c.extractor_name, _versions.c.extractor_digest).where(
@@ -120,10 +124,18 @@ class Versions:
             row = connection.execute(FILE, {"head": head_id, "wanted": number}).one_or_none()
         if row is None:
             raise _no_version(head_id, number)
-        data = bytes(row.data)
-        if hashlib.sha256(data).hexdigest() != row.sha256:
-            raise StoreCorruptedError(f"the file of version {number} of head {head_id} is damaged")
-        return data
+        return _intact(row, head_id, number)
+
+    def files(self, wanted: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        """The head files of versions, by head id and number, in one query; those that are gone are left out.
+
+        Raises
+        ------
+        StoreCorruptedError
+        """
+        with self._database.single() as connection:
+            rows = connection.execute(FILES, {"wanted": list(wanted)}).all()
+        return {(row.head_id, row.number): _intact(row, row.head_id, row.number) for row in rows}
 
     def publish(self, head: str, number: int) -> HeadRow:
         """Make a version the one that predicts: forward or back, at once and for every process.
@@ -187,6 +199,13 @@ def add_version(connection: Connection, head: HeadRow, version: NewVersion, now:
     connection.execute(
         insert(_files), {**key, "sha256": sha256, "size_bytes": len(version.file), "data": version.file}
     )
+
+
+def _intact(row: Any, head_id: int, number: int) -> bytes:
+    data = bytes(row.data)
+    if hashlib.sha256(data).hexdigest() != row.sha256:
+        raise StoreCorruptedError(f"the file of version {number} of head {head_id} is damaged")
+    return data
 
 
 def _version_row(row: Row[Any]) -> VersionRow:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from tests.training.heads.clouds import clouds
+from tests.training.heads.test_stack import check
 from training.errors import ExtractorMismatchError, SupportSetError
 from training.heads import FitOptions, HeadStack, check_examples, fit_head, load_head, save_head
 from training.heads.transform import TRANSFORMS, transform_features
@@ -166,14 +167,9 @@ def test_heads_of_different_layers_share_a_stack():
     points, labels = rows()
     heads = [fit(points, labels, layers=layers) for layers in (("embedding",), ALL, ALL, ("stage3",))]
     heads += [fit(points, labels, layers=ALL, transform=name) for name in TRANSFORMS]
-    seen = []
-    for group in HeadStack(heads).predict(points[5]):
-        for place, index in enumerate(group.heads):
-            alone = heads[index].predict(points[5:6])
-            np.testing.assert_allclose(group.probabilities[place], alone.probabilities[0], atol=1e-5)
-            np.testing.assert_allclose(group.typicality[place], alone.typicality[0], atol=1e-4)
-            seen.append(index)
-    assert sorted(seen) == list(range(len(heads)))
+    found = HeadStack(heads).predict(points[5])
+    for index, head in enumerate(heads):
+        check(found, index, head.predict(points[5:6]))
 
 
 def test_typicality_is_of_the_chosen_layers():

@@ -171,15 +171,13 @@ def test_a_saved_head_answers_with_the_same_bits(problem):
 def test_a_stack_agrees_with_its_heads(several):
     heads = [problem.fit() for problem in several if problem.asked.shape[1] == several[0].asked.shape[1]]
     for asked in several[0].asked:
-        for part in HeadStack(heads).predict(asked):
-            for place, index in enumerate(part.heads):
-                alone = heads[index].predict(asked[None, :])
-                # Scores are single precision, and a fit that learned nothing is scaled up without bound.
-                off = 1e-3 + 1e-6 * heads[index].calibration.slope.max()
-                np.testing.assert_allclose(part.probabilities[place], alone.probabilities[0], atol=off)
-                np.testing.assert_allclose(part.typicality[place], alone.typicality[0], atol=2e-2)
-                if alone.negative is not None:
-                    np.testing.assert_allclose(part.negative[place], alone.negative[0], atol=off)
+        found = HeadStack(heads).predict(asked)
+        for index, head in enumerate(heads):
+            alone = head.predict(asked[None, :])
+            np.testing.assert_allclose(found.probabilities(index), alone.probabilities[0], rtol=0, atol=1e-6)
+            assert found.typicality[index] == pytest.approx(alone.typicality[0], abs=1e-6)
+            if alone.negative is not None:
+                assert found.negative[index] == pytest.approx(alone.negative[0], abs=1e-6)
 
 
 @usual

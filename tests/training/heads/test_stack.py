@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.training.heads.clouds import clouds
-from training.errors import ExtractorMismatchError, InputError
+from training.errors import ExtractorMismatchError, InputError, SupportSetError
 from training.heads import FitOptions, HeadStack, fit_head
 
 
@@ -24,20 +24,33 @@ def heads():
 
 
 @pytest.mark.parametrize("kind", ["usual", "zero", "huge"])
-def test_a_stack_answers_as_its_heads_do(heads, kind):
+@pytest.mark.parametrize("threshold", [None, 0.3])
+def test_a_stack_answers_as_its_heads_do(heads, kind, threshold):
     embedding = clouds(2, 1, seed=3)[0][0] * {"usual": 1, "zero": 0, "huge": np.float32(1e37)}[kind]
-    seen = []
-    for group in HeadStack(heads).predict(embedding):
-        for row, index in enumerate(group.heads):
-            alone = heads[index].predict(embedding[None])
-            np.testing.assert_allclose(group.probabilities[row], alone.probabilities[0], atol=1e-5)
-            np.testing.assert_allclose(group.typicality[row], alone.typicality[0], atol=1e-4)
-            assert group.unknown[row] == alone.unknown[0]
-            best = alone.probabilities[0, group.best[row]]
-            assert best == pytest.approx(alone.probabilities.max(), abs=1e-5)
-            assert (group.negative is None) == (alone.negative is None)
-            seen.append(index)
-    assert sorted(seen) == list(range(len(heads)))
+    stack = HeadStack(heads)
+    found = stack.predict(embedding, threshold)
+    for index, head in enumerate(heads):
+        check(found, index, head.predict(embedding[None], threshold))
+    assert len(stack) == len(heads) == len(found.best)
+    assert stack.size_bytes == sum(head.rows.nbytes for head in heads)
+
+
+def check(found, index, alone):
+    """Whether a head of a stack says what it says alone; the products have the same bits."""
+    np.testing.assert_allclose(found.probabilities(index), alone.probabilities[0], rtol=0, atol=1e-7)
+    assert found.best[index] == alone.best[0]
+    assert found.probability[index] == found.probabilities(index).max()
+    assert found.typicality[index] == pytest.approx(alone.typicality[0], abs=1e-7)
+    assert found.unknown[index] == alone.unknown[0]
+    if alone.negative is None:
+        assert np.isnan(found.negative[index])
+    else:
+        assert found.negative[index] == pytest.approx(alone.negative[0], abs=1e-7)
+
+
+def test_a_threshold_out_of_bounds_is_refused(heads):
+    with pytest.raises(SupportSetError, match="threshold"):
+        HeadStack(heads).predict(np.ones(48, np.float32), 1.5)
 
 
 def test_heads_of_two_extractors_are_no_stack(heads):

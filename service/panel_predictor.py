@@ -1,0 +1,108 @@
+"""Panels answer batches: every input is embedded once for each extractor, whatever the number of heads.
+
+Knows no HTTP beyond the documented errors.
+"""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from service import metrics
+from service.errors import ItemError
+from service.ingest import Batch, Input
+from service.intake import Intake
+from service.panel import Panel
+from service.panel_answers import head_answers
+from service.writeback import EmbeddingWriter
+from training.heads import StackPrediction
+
+
+@dataclass(frozen=True)
+class PanelPredicted:
+    """What a panel says of the usable inputs of a batch.
+
+    Attributes
+    ----------
+    inputs, ids : the inputs that can be used, in order, and the id of each: the caller's, or its sha256.
+    answers : for each input one for each head, JSON-ready.
+    rejected : the inputs that cannot be used.
+    """
+
+    inputs: tuple[Input, ...]
+    ids: tuple[str, ...]
+    answers: tuple[list[dict[str, Any]], ...]
+    rejected: tuple[ItemError, ...]
+    timings_ms: Mapping[str, float]
+
+    def rendered(self) -> list[dict[str, Any]]:
+        """The inputs with their answers, JSON-ready."""
+        return [
+            {"id": id, "index": item.index, "heads": heads}
+            for item, id, heads in zip(self.inputs, self.ids, self.answers, strict=True)
+        ]
+
+
+class PanelPredictor:
+    """Safe to share between threads.
+
+    Parameters
+    ----------
+    writer : what stores new embeddings.
+    beside : threads beside those that call, which share the work on one input with them.
+    """
+
+    def __init__(self, writer: EmbeddingWriter, beside: Executor) -> None:
+        self._writer = writer
+        self._beside = beside
+
+    def predict(
+        self, panel: Panel, batch: Batch, *, threshold: float | None, top_k: int, skip_bad: bool
+    ) -> PanelPredicted:
+        """Ask a panel of a batch.
+
+        Raises
+        ------
+        ApiError
+            As `Intake.of`. An input that one extractor cannot use is not used by any.
+        """
+        start = time.perf_counter()
+        intakes: list[Intake] = []
+        left = batch
+        for embedder in panel.embedders:
+            intake = Intake.of(left, embedder, skip_bad=skip_bad)
+            self._writer.add(embedder.extractor.digest, intake.embedded.computed)
+            left = replace(batch, inputs=intake.inputs, rejected=intake.rejected)
+            intakes.append(intake)
+        keys = intakes[-1].keys
+        score_start = time.perf_counter()
+        with metrics.stage("score"):
+            answers = tuple(
+                _counted(head_answers(panel, predicted, top_k), predicted)
+                for key in keys
+                for predicted in [
+                    panel.predict([one.embedded.vectors[key] for one in intakes], threshold, self._beside)
+                ]
+            )
+        end = time.perf_counter()
+        timings_s = {
+            "decode": sum(one.embedded.decode_s for one in intakes),
+            "embed": sum(one.embedded.embed_s for one in intakes),
+            "score": end - score_start,
+            "total": end - start,
+        }
+        return PanelPredicted(
+            inputs=left.inputs,
+            ids=tuple(item.id or key for item, key in zip(left.inputs, keys, strict=True)),
+            answers=answers,
+            rejected=left.rejected,
+            timings_ms={name: round(seconds * 1e3, 3) for name, seconds in timings_s.items()},
+        )
+
+
+def _counted(answers: list[dict[str, Any]], predicted: list[StackPrediction]) -> list[dict[str, Any]]:
+    unknown = sum(int(one.unknown.sum()) for one in predicted)
+    metrics.PREDICTIONS.labels("true").inc(unknown)
+    metrics.PREDICTIONS.labels("false").inc(len(answers) - unknown)
+    return answers
