@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
-        bench-imagenet bench-many-heads bench-serving wrk bench-decoding \
+        bench-imagenet bench-many-heads bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding \
         check lint types contracts format lock export bento clean
 
 help: ## list the targets
@@ -63,6 +63,10 @@ test-bento: $(VENV)/.dev export ## build the bento, serve it without torch, teac
 test-browser: $(VENV)/.dev export ## the page in headless Chromium (Debian: apt-get install chromium)
 	$(BIN)/python -m pytest tests/browser
 
+test-gpu: $(VENV)/.dev export ## what only a machine with an NVIDIA GPU can test (docs/guide/gpu.md)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/gpu.txt
+	$(BIN)/python -m pytest -m gpu -rs
+
 bench-main-job: $(VENV)/.dev export ## accuracy and cost of a head through the real service
 	$(BIN)/python -m benchmarks.main_job
 
@@ -79,6 +83,13 @@ bench-serving: $(VENV)/.dev $(RIVALS)/.done export wrk ## speed against the raw 
 	$(BIN)/python -m benchmarks.serving
 bench-many-heads: $(VENV)/.dev export ## a thousand heads on one image, against one head
 	$(BIN)/python -m benchmarks.many_heads
+
+bench-batching: $(VENV)/.dev export ## when a batch starts (simulated device), what a process for the device costs (this CPU)
+	$(BIN)/python -m benchmarks.batching
+
+bench-gpu: $(VENV)/.dev export ## images per second by device and batch size; refuses without an NVIDIA GPU
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/gpu.txt
+	$(BIN)/python -m benchmarks.gpu
 
 bench-imagenet: $(VENV)/.dev export ## top-1 of the exported network's own classifier
 	$(BIN)/python -m benchmarks.imagenet_sample

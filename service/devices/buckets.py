@@ -67,15 +67,6 @@ class BucketTimes:
         best = max(rates.values())
         return min(size for size, rate in rates.items() if rate >= NEARLY_BEST * best)
 
-    @property
-    def fixed_s(self) -> float:
-        """What a batch costs however few images it has: the intercept of the line through both ends."""
-        first, last = self.buckets.sizes[0], self.enough
-        if first == last:
-            return 0.0
-        per_image_s = (self.seconds[last] - self.seconds[first]) / (last - first)
-        return max(0.0, self.seconds[first] - first * per_image_s)
-
     def of(self, count: int) -> float:
         """How long `count` images take in one batch."""
         return self.seconds[self.buckets.over(count)]

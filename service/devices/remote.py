@@ -38,8 +38,8 @@ MAX_DEADLINE_MS = 2**32 - 1
 STATE_TIMEOUT_S = 5.0
 # The first opening of a graph may build a TensorRT engine.
 OPEN_TIMEOUT_S = 1800.0
-# One image at a time is decoded and sent while others are under way.
-IMAGES_AT_ONCE = 1
+# Of a batch, so many are decoded, then sent: a frame costs its process more than an image in it.
+IMAGES_AT_ONCE = 4
 
 
 class DeviceRestartingError(DeviceError):

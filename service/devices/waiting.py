@@ -61,7 +61,6 @@ class Waiting:
             if self._is_closed:
                 request.answer.cancel()
                 return
-            self.policy.arrived(request.came_at)
             self._by_asker.setdefault(request.asker, deque()).append(request)
             self._images += len(request)
             self._changed.notify()
@@ -77,15 +76,9 @@ class Waiting:
         with self._changed:
             while not self._is_closed:
                 self._expire()
-                if self._images >= self.policy.times.enough:
+                if self._images and (not self._is_busy or self.policy.is_enough(self._images)):
                     break
-                if self._images and not self._is_busy:
-                    wait_s = self.policy.wait_s(self._images, time.monotonic() - self._oldest())
-                    if wait_s <= 0:
-                        break
-                    self._changed.wait(wait_s)
-                else:
-                    self._changed.wait()
+                self._changed.wait()
             return [] if self._is_closed else list(self._taken(self.policy.take(self._images)))
 
     def close(self) -> None:
@@ -113,9 +106,6 @@ class Waiting:
             self._images -= len(request)
             count += len(request)
             yield request
-
-    def _oldest(self) -> float:
-        return min(requests[0].came_at for requests in self._by_asker.values())
 
     def _expire(self) -> None:
         now = time.monotonic()

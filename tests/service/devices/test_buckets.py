@@ -3,6 +3,7 @@
 import pytest
 
 from service.devices.buckets import Buckets, BucketTimes
+from service.devices.policy import BatchPolicy
 
 SIZES = Buckets((1, 2, 4, 8, 16))
 LINEAR = BucketTimes(SIZES, {size: 0.006 * size for size in SIZES.sizes})  # a core
@@ -36,11 +37,6 @@ def test_a_core_has_enough_with_one_image_and_a_gpu_with_the_largest_batch() -> 
     assert STEEP.enough == 8
 
 
-def test_the_fixed_time_of_a_batch_is_what_is_left_without_images() -> None:
-    assert LINEAR.fixed_s == 0
-    assert LAUNCHES.fixed_s == pytest.approx(0.004)
-
-
 def test_a_gpu_takes_all_that_wait_and_a_core_one_by_one() -> None:
     assert [LAUNCHES.take(waiting) for waiting in (1, 3, 9, 16, 40)] == [1, 3, 9, 16, 16]
     assert [LINEAR.take(waiting) for waiting in (1, 3, 9)] == [1, 1, 1]
@@ -50,3 +46,13 @@ def test_two_full_batches_are_taken_where_they_are_faster_than_one_half_empty() 
     doubling = BucketTimes(Buckets((1, 8, 16)), {1: 1.0, 8: 1.5, 16: 2.8})
     assert doubling.take(9) == 8  # 1.5 + 1.0 < 2.8
     assert doubling.take(12) == 12  # 1.5 + 1.5 > 2.8
+
+
+def test_times_follow_what_is_measured() -> None:
+    policy = BatchPolicy(LAUNCHES)
+    assert (policy.is_enough(15), policy.is_enough(16)) == (False, True)
+    for _ in range(100):
+        policy.ran(16, 1.0)
+    assert policy.times.seconds[16] == pytest.approx(1.0, rel=0.01)
+    assert policy.times.seconds[8] == LAUNCHES.seconds[8]
+    assert policy.is_enough(8)
