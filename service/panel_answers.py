@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from service.head_answer import labels_of, ranked
 from service.panel import Panel
 from service.stacks import ExtractorStack
 from service.store import MULTI_LABEL
 from training.heads import StackPrediction
-
-LABEL_PROBABILITY = 0.5  # from which an input of a multi-label head is said to have a label
 
 
 def head_answers(panel: Panel, predicted: Sequence[StackPrediction], top_k: int) -> list[dict[str, Any]]:
@@ -61,18 +60,3 @@ def _part_answers(
     for row in np.flatnonzero(~np.isnan(predicted.negative)).tolist():
         answers[row]["none_probability"] = float(predicted.negative[row])
     return answers
-
-
-def ranked(classes: Sequence[str], probabilities: Any, top_k: int) -> list[dict[str, Any]]:
-    """The most probable classes, best first."""
-    order = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [
-        {"label": classes[column], "probability": chance}
-        for column, chance in zip(order.tolist(), probabilities[order].tolist(), strict=True)
-    ]
-
-
-def labels_of(classes: Sequence[str], probabilities: Any) -> list[str]:
-    """The labels that an input of a multi-label head has, most probable first."""
-    order = np.argsort(-probabilities, kind="stable").tolist()
-    return [classes[column] for column in order if probabilities[column] >= LABEL_PROBABILITY]

@@ -1,6 +1,6 @@
 """The commands of `headstart`, one file for each. Whatever is heavy is imported when a command is called."""
 
-from service.commands import advise, compare, export, extractors, finetune, serve, worker
+from service.commands import advise, compare, embed, export, extractors, finetune, predict, serve, worker
 
 COMMANDS = (
     serve.command,
@@ -9,5 +9,7 @@ COMMANDS = (
     extractors.command,
     compare.command,
     advise.command,
+    embed.command,
+    predict.command,
     finetune.command,
 )

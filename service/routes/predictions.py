@@ -9,16 +9,15 @@ from starlette.responses import Response
 
 from service.engine import Engine
 from service.envelope import answer
+from service.head_answer import head_answer
 from service.ingest import Batch, read_batch
 from service.openapi import INPUT_STATUSES, errors, inputs_body, lines_answer
-from service.panel_answers import labels_of, ranked
 from service.parameters import HeadName, PredictParameters
 from service.predictor import Predicted
 from service.routes.common import EngineOf, with_body
 from service.routes.lines import Answered, LineResponse, require_inputs, wants_lines
 from service.schemas import PredictAnswer
-from service.store import MULTI_LABEL
-from training.heads import Head, Prediction
+from training.heads import Head
 
 router = APIRouter(prefix="/v1/heads", tags=["predictions"])
 
@@ -85,24 +84,5 @@ def _predictions(predicted: Predicted, top_k: int) -> list[dict[str, Any]]:
 
 def _prediction(predicted: Predicted, row: int, top_k: int) -> dict[str, Any]:
     item = predicted.intake.inputs[row]
-    best = ranked(predicted.head.classes, predicted.prediction.probabilities[row], top_k)
-    return {
-        "id": item.id or predicted.intake.keys[row],
-        "index": item.index,
-        "label": best[0]["label"],
-        "probability": best[0]["probability"],
-        "unknown": bool(predicted.prediction.unknown[row]),
-        "typicality": float(predicted.prediction.typicality[row]),
-        "probabilities": best,
-        **_beside(predicted.prediction, row),
-    }
-
-
-def _beside(prediction: Prediction, row: int) -> dict[str, Any]:
-    """What only the predictions of some heads have."""
-    fields: dict[str, Any] = {}
-    if prediction.task == MULTI_LABEL:
-        fields["labels"] = labels_of(prediction.classes, prediction.probabilities[row])
-    if prediction.negative is not None:
-        fields["none_probability"] = float(prediction.negative[row])
-    return fields
+    found = head_answer(predicted.prediction, row, top_k)
+    return {"id": item.id or predicted.intake.keys[row], "index": item.index, **found}

@@ -1,0 +1,85 @@
+"""What the commands on a folder of images share: its files, the bar, what was left out, and the exit code.
+
+Knows no command.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import click
+
+from service.commands.terminal import told
+
+if TYPE_CHECKING:
+    from training.folder_embedding import EmbeddedFile, UnusableFile
+
+SOME_LEFT_OUT = 3  # exit code: done, but some images could not be used
+MOST_LISTED = 20
+STANDARD_OUTPUT = Path("-")
+
+
+def images_of(folder: Path) -> tuple[Path, ...]:
+    """The images of a folder, however deep; an error that the user reads if there is none."""
+    from training.image_folder import images_under
+
+    paths = images_under(folder)
+    if not paths:
+        raise click.ClickException(f"{folder}: expected images, found none")
+    return paths
+
+
+def embed_with_bar(
+    extractor: Path, paths: Sequence[Path], cache_root: Path, *, processes: int, max_pixels: int
+) -> Iterator["EmbeddedFile | UnusableFile"]:
+    """Embed files with a progress bar on standard error; errors in one line."""
+    from tqdm import tqdm
+
+    from training.folder_embedding import embed_files
+    from training.preprocess import DecodeLimits
+
+    limits = DecodeLimits(max_pixels)
+    with told(), _goes_on(), tqdm(total=len(paths), desc="embedding", unit="image") as bar:
+        for found in embed_files(extractor, paths, cache_root, processes=processes, limits=limits):
+            bar.update()
+            yield found
+
+
+@contextmanager
+def _goes_on() -> Iterator[None]:
+    """Whoever stops a command is told that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.ClickException("stopped: the same command goes on from there") from None
+    except BrokenProcessPool as error:
+        message = "a process died, perhaps for want of memory: the same command goes on from there"
+        raise click.ClickException(message) from error
+
+
+@contextmanager
+def written(output: Path) -> Iterator[Path]:
+    """A file beside the output that takes its name at the end, so that the output is whole or absent."""
+    partial = output.with_name(f".{output.name}.{uuid4().hex}.partial")
+    try:
+        yield partial
+        partial.rename(output)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def end(folder: Path, done: str, left_out: Sequence["UnusableFile"], output: Path) -> None:
+    """Say what was done and list what was left out, on standard error; exit accordingly."""
+    click.echo(f"{done} -> {'standard output' if output == STANDARD_OUTPUT else output}", err=True)
+    if not left_out:
+        return
+    click.echo(f"{len(left_out)} images could not be used:", err=True)
+    for left in sorted(left_out, key=lambda one: one.path)[:MOST_LISTED]:
+        click.echo(f"  {left.path.relative_to(folder)}: {left.reason}", err=True)
+    if len(left_out) > MOST_LISTED:
+        click.echo(f"  and {len(left_out) - MOST_LISTED} more", err=True)
+    sys.exit(SOME_LEFT_OUT)
