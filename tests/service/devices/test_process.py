@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from service.config import Settings
 from service.devices.address import Address
 from service.devices.frames import MAX_IMAGES, Header, Kind, read_header, read_text, write, write_text
 from service.devices.process import DeviceProcess
@@ -27,7 +28,10 @@ from service.devices.remote import (
     RemoteSession,
     _Connection,
 )
+from service.engine import Engine, prepare
+from service.errors import ApiError
 from service.extractor import Extractor
+from service.patience import Patience, set_patience
 from service.sessions import DeviceBusyError
 from tests.service.conftest import tiny_extractor
 from tests.service.images import png
@@ -305,3 +309,47 @@ def test_an_open_frame_by_hand(tmp_path: Path, process: DeviceProcess, tiny_fold
         write(connection, Header(Kind.RUN, header.graph, 1, length=192), bytes(192))
         header = read_header(connection)
         assert (header.kind, header.count, header.length) == (Kind.ROWS, 1, 64)
+
+
+def test_an_engine_embeds_on_the_device_of_another_process(
+    process: DeviceProcess, remote: RemoteDevice, settings: Settings
+) -> None:
+    prepare(settings, remote)
+    engine = Engine.start(settings, remote)
+    inputs = [png(i) for i in range(30)]
+    there = engine.embedders.default.embed(inputs)
+    engine.close()
+    plain = Engine.start(settings)
+    here = plain.embedders.default.embed(inputs)
+    plain.close()
+    np.testing.assert_allclose(there.matrix(range(30)), here.matrix(range(30)), rtol=1e-5, atol=1e-5)
+    assert process.batchers[0].images >= 30
+
+
+def test_a_request_whose_time_is_up_while_it_waits_for_the_device_is_told_so(
+    process: DeviceProcess, remote: RemoteDevice, settings: Settings
+) -> None:
+    prepare(settings, remote)
+    engine = Engine.start(settings, remote)
+    (batcher,) = process.batchers
+    gate = threading.Event()
+    run = batcher.session._run_bound
+    batcher.session._run_bound = lambda *arguments: (gate.wait(TIMEOUT_S), run(*arguments))[1]
+    embedder = engine.embedders.default
+
+    def hurried() -> None:
+        set_patience(Patience(0.2))
+        embedder.embed([png(2)])
+
+    with ThreadPoolExecutor(2) as pool:
+        patient = pool.submit(embedder.embed, [png(1)])
+        while batcher.running_since is None:
+            time.sleep(0.001)
+        hasty = pool.submit(hurried)
+        time.sleep(0.3)
+        gate.set()
+        with pytest.raises(ApiError) as error:
+            hasty.result(TIMEOUT_S)
+        assert error.value.code == "deadline_exceeded"
+        assert len(patient.result(TIMEOUT_S).computed) == 1
+    engine.close()
