@@ -9,7 +9,7 @@ EXTRACTOR ?= efficientnet-lite0
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
+.PHONY: help serve test test-long test-access test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
         bench-imagenet bench-many-heads bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding \
         check lint types contracts format lock export bento clean
 
@@ -53,6 +53,9 @@ test: $(VENV)/.dev ## set up, run all tests but the long ones
 
 test-long: $(VENV)/.dev $(RIVALS)/.done ## train networks, embed whole sets, kill workers
 	$(BIN)/python -m pytest -m long
+
+test-access: $(VENV)/.dev ## keys, scopes, tenants, quotas, rates and the audit log, also over two processes
+	$(BIN)/python -m pytest tests/access
 
 test-networks: $(VENV)/.dev ## export, load and run every network of the catalogue, with random weights
 	HEADSTART_TEST_ALL_NETWORKS=1 $(BIN)/python -m pytest tests/training/test_export.py tests/training/test_backbones.py tests/training/finetune

@@ -7,6 +7,9 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
+from service.access.documented import document_access
+from service.access.door import admit, note_refusal
+from service.access.scopes import require_declared
 from service.config import Settings
 from service.engine import Engine
 from service.envelope import Envelope, install_error_handlers, refusal
@@ -18,7 +21,7 @@ from service.sessions import Device
 from training import __version__
 
 # What every route of a resource depends on.
-SHARED = (known_parameters,)
+SHARED = (admit, known_parameters)
 
 DESCRIPTION = (
     "Teach a frozen, pretrained network new classes: post a few labelled images, get a calibrated, versioned"
@@ -54,11 +57,14 @@ def create_app(settings: Settings, device: Device | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.engine = None
+    app.state.settings = settings
     for router in RESOURCES:
         app.include_router(router, dependencies=[Depends(dependency) for dependency in SHARED])
     for router in WATCHED:
         app.include_router(router)
-    install_error_handlers(app)
+    require_declared(route for router in (*RESOURCES, *WATCHED) for route in router.routes)
+    document_access(app)
+    install_error_handlers(app, note_refusal)
     app.add_middleware(Lane, stops=_stops(), refusal=refusal)
     app.add_middleware(Envelope)
     app.add_middleware(LingeringClose)

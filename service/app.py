@@ -22,8 +22,11 @@ if IS_WORKER:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(SETTINGS.home, os.getppid()))
 
 import bentoml
+import click
+from bentoml._internal.configuration.containers import BentoMLContainer
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access.exposure import require_guarded
 from service.api import create_app, end_streams
 from service.devices.remote import RemoteDevice
 from service.devices.settings import without_process
@@ -56,6 +59,13 @@ install_protocol()
 DEVICE = RemoteDevice.of(devices_folder(SETTINGS.home, os.getppid())) if IS_WORKER else None
 REST = create_app(SETTINGS if DEVICE else without_process(SETTINGS), DEVICE)
 install_stop_signal(lambda: end_streams(REST))
+
+
+def _host() -> str:
+    """The address that BentoML is about to listen on: as its command was told, or as it is configured."""
+    command = click.get_current_context(silent=True)
+    told = command.params.get("host") if command else None
+    return str(told or BentoMLContainer.http.host.get())
 
 
 class FrontDoor:
@@ -91,6 +101,7 @@ class Headstart:
             )
             device = start_processes(SETTINGS, sockets, metrics)
             prepare(SETTINGS if device else without_process(SETTINGS), device)
+            require_guarded(SETTINGS, _host())
         except (HeadstartError, OSError) as error:
             raise SystemExit(f"Error: {error}") from error
 

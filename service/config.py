@@ -176,6 +176,13 @@ class Settings:
         128 * MIB, _integer(0, 1 << 40), "heads that are asked together, in memory, each process"
     )
     max_heads: int = _setting(1000, _integer(1, 1_000_000), "most heads of one request")
+    allow_anonymous: bool = _setting(
+        False, _flag, "let everybody in, from everywhere, as long as no API key was ever made"
+    )
+    metrics_need_key: bool = _setting(False, _flag, "whether `/metrics` asks for a key of the default tenant")
+    audit_days: int = _setting(
+        400, _integer(0, 36500), "days that the audit log goes back, seen to at each start; 0: for ever"
+    )
     fetch_urls: bool = _setting(False, _flag, "fetch inputs that are given as http(s) URLs")
     fetch_timeout_s: float = _setting(10.0, _number(0.1, 600), "time allowed to fetch one URL, in seconds")
     max_in_progress: int = _setting(

@@ -5,6 +5,7 @@ Knows how to prepare a home folder before the processes start, and when a proces
 
 import logging
 from dataclasses import dataclass
+from datetime import timedelta
 
 from service.admission import Admission
 from service.adviser import Adviser
@@ -61,6 +62,8 @@ def prepare(settings: Settings, device: Device | None = None) -> None:
 
 def _tidy(settings: Settings, store: Store) -> None:
     """Finish what a crash left; predictions do not need the blobs, so that a server starts without them."""
+    if settings.audit_days:
+        store.audit.forget(timedelta(days=settings.audit_days))
     try:
         Registry.of(settings, store).sweep()
         count = store.inputs.tidy()

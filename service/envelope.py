@@ -7,6 +7,7 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -118,12 +119,18 @@ def refusal(request: Request, error: Exception) -> Response | None:
     return None
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Render every documented error in the one shape."""
+def install_error_handlers(app: FastAPI, tell: Callable[[Request, Exception], Awaitable[None]]) -> None:
+    """Render every documented error in the one shape.
+
+    Parameters
+    ----------
+    tell : called with each of them before it is answered.
+    """
 
     @app.exception_handler(ApiError)
     @app.exception_handler(HeadstartError)
     async def documented(request: Request, error: Exception) -> Response | None:
+        await tell(request, error)
         return refusal(request, error)
 
     @app.exception_handler(RequestValidationError)

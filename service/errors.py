@@ -17,8 +17,10 @@ from service.store.errors import (
     InvalidTextError,
     JobExistsError,
     JobNotFoundError,
+    QuotaExceededError,
     RevisionConflictError,
     StoreUnavailableError,
+    TenantNotFoundError,
     VersionNotFoundError,
 )
 from training.errors import (
@@ -57,6 +59,8 @@ STATUS_OF_ERROR: Mapping[type[HeadstartError], int] = {
     JobExistsError: 409,
     RevisionConflictError: 409,
     InvalidTextError: 422,
+    QuotaExceededError: 403,
+    TenantNotFoundError: 403,
     StoreUnavailableError: 503,
 }
 RETRY_AFTER_S = 1

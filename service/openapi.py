@@ -32,13 +32,16 @@ LABEL = {
 
 REASONS = {
     400: "The request is malformed: its JSON, multipart or headers.",
+    401: "There is no key, or not one that is valid.",
+    403: "The key does not allow this, or the tenant has as much as it may have.",
     404: "There is no such head, version, example, extractor or job.",
     405: "The path does not have this method.",
     409: "It conflicts with the state of the head; the message says how.",
     413: "The body, one input or an image is larger than allowed.",
     415: "An input is not an image of a format that is read, or the encoding is not supported.",
     422: "A value is missing or out of bounds, or an input cannot be used.",
-    429: "As many requests with inputs as may be are in progress; `Retry-After` says when to try again.",
+    429: "Too many requests of this key, or as many requests with inputs in progress as may be; `Retry-After`"
+    " says when to try again.",
     500: "Something went wrong here; the log has the request id.",
     503: "Not ready, or the database cannot be reached; try again.",
     504: "The inputs were not embedded in the time that the request may take.",

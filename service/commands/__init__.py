@@ -1,12 +1,28 @@
 """The commands of `headstart`, one file for each. Whatever is heavy is imported when a command is called."""
 
-from service.commands import advise, compare, embed, export, extractors, finetune, predict, serve, worker
+from service.commands import (
+    advise,
+    audit,
+    compare,
+    embed,
+    export,
+    extractors,
+    finetune,
+    keys,
+    predict,
+    serve,
+    tenants,
+    worker,
+)
 
 COMMANDS = (
     serve.command,
     worker.command,
     export.command,
     extractors.command,
+    keys.command,
+    tenants.command,
+    audit.command,
     compare.command,
     advise.command,
     embed.command,

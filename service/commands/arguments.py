@@ -1,10 +1,15 @@
 """From what is typed to values, for arguments of more than one word. Each raises click.BadParameter."""
 
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
 MOST_COUNTED = 1_000_000
+UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+RATE = re.compile(r"([1-9][0-9]{0,5})/([smhd])")
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -39,3 +44,29 @@ def new_file(text: str) -> Path:
     if path.is_dir() or not path.parent.is_dir():
         raise click.BadParameter(f"expected a file in a folder that exists, found {text!r}")
     return path
+
+
+def moment(text: str) -> datetime:
+    """A time to come: `90d`, `12h` from now, or a date, with or without a time (UTC), as `2027-01-31`."""
+    now = datetime.now(UTC)
+    found = DURATION.fullmatch(text)
+    try:
+        if found:
+            return now + timedelta(seconds=int(found[1]) * UNIT_S[found[2]])
+        at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"expected a duration such as 90d or 12h, or a date such as 2027-01-31, found {text!r}"
+        ) from None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    if at <= now:
+        raise click.BadParameter(f"expected a time to come, found {text!r}")
+    return at
+
+
+def rate(text: str) -> tuple[float, int]:
+    """`NUMBER/UNIT`, such as `10/s` or `5000/d`: how many a second, and how many at once."""
+    found = RATE.fullmatch(text)
+    if found is None:
+        raise click.BadParameter(f"expected a number and a unit, such as 10/s or 5000/d, found {text!r}")
+    return int(found[1]) / UNIT_S[found[2]], int(found[1])

@@ -7,11 +7,15 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from service.config import Settings, SettingsError
 from training.errors import HeadstartError
+
+if TYPE_CHECKING:
+    from service.store import Store
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OF_TRAINING = ("torch", "torchvision", "onnxscript")
@@ -42,6 +46,17 @@ def told() -> Iterator[None]:
         yield
     except (HeadstartError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def opened_store() -> "Iterator[Store]":
+    """The store of the settings, at the current schema; its errors in one line."""
+    from service.store import Store
+
+    settings = read_settings()
+    with told(), Store.open(settings.resolved_database_url, settings.resolved_blob_url) as store:
+        store.migrate()
+        yield store
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from service.routes import (
     advice,
+    audit,
     checks,
     embeddings,
     evaluations,
@@ -36,6 +37,7 @@ RESOURCES = (
     exports.router,
     finetunes.router,
     jobs.router,
+    audit.router,
 )
 # Called most, by far: they take the lane.
 BUSY = (predictions.predict, panels.predict_many, embeddings.create_embeddings)

@@ -9,11 +9,13 @@ from fastapi import Depends, Request
 from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, ValidationError
 
+from service.access.door import started
 from service.engine import Engine
 from service.envelope import validation_error
 from service.errors import ApiError
 from service.ingest import parse_json, read_body
 from service.parameters import Parameters
+from service.store import Caller
 
 MAX_JSON_BYTES = 1024 * 1024
 MAX_JSON_ITEMS = 100_000
@@ -24,14 +26,19 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 ParametersT = TypeVar("ParametersT", bound=Parameters)
 
 
+async def _process(request: Request) -> Engine:
+    return started(request)
+
+
 async def _engine(request: Request) -> Engine:
-    engine: Engine | None = request.app.state.engine
-    if engine is None:
-        raise ApiError(503, "not_ready", "the server is starting", headers={"Retry-After": "1"})
-    return engine
+    # Nobody but the door sets the caller: a route that was left without one cannot answer.
+    caller: Caller = request.state.caller
+    return started(request).of(caller)
 
 
 EngineOf = Annotated[Engine, Depends(_engine)]
+# The process itself, for those who watch it: not for what belongs to somebody.
+ProcessOf = Annotated[Engine, Depends(_process)]
 
 
 async def known_parameters(request: Request) -> None:

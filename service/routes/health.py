@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from service import metrics
+from service.access.door import admit_to_metrics
 from service.devices.remote import RemoteDevice
 from service.engine import Engine
 from service.envelope import answer
 from service.openapi import errors
-from service.routes.common import EngineOf, off_loop
+from service.routes.common import ProcessOf, off_loop
 from service.routes.extractors import describe_lasting
 from service.schemas import HealthAnswer, ReadyAnswer
 
@@ -25,7 +26,7 @@ async def alive() -> Response:
 
 
 @router.get("/readyz", response_model=ReadyAnswer, responses=errors(405, 500, 503))
-async def ready(engine: EngineOf) -> Response:
+async def ready(engine: ProcessOf) -> Response:
     """The extractors passed their golden check, their devices and the database answer."""
     await off_loop(engine.store.check)
     extractors = describe_lasting(engine.embedders)
@@ -39,6 +40,7 @@ def _devices(engine: Engine) -> list[dict[str, Any]]:
 
 @router.get(
     "/metrics",
+    dependencies=[Depends(admit_to_metrics)],
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(405)},
 )

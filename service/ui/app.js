@@ -5,8 +5,10 @@
 import { call, everyRow, exportPath, headPath, predictCommand } from "./api.js";
 import { droppedFiles } from "./drop.js";
 import { $, announce, discard, setImage, stamp } from "./elements.js";
+import { forgetKey, key } from "./key.js";
 import { counted, lasted, likelihood, listed, percent, sized } from "./words.js";
 
+const SUFFIXES = { head: ".safetensors", onnx: ".onnx", fused: "-fused.onnx" };
 const BARS = 5; // probabilities of one prediction
 const fileOf = new WeakMap(); // tile -> the File it shows
 const drafts = new Map(); // head name, "" for a new one -> its columns, so that looking elsewhere loses no image
@@ -367,6 +369,16 @@ async function remove() {
   announce(`${head} is deleted`);
 }
 
+/** A link cannot carry a key, so that with one the file is fetched, and then saved. */
+async function save(link) {
+  const file = await call("GET", link.getAttribute("href"), { responseType: "blob" });
+  const saved = document.createElement("a");
+  saved.href = URL.createObjectURL(file);
+  saved.download = `${current.head}-v${current.published_version}${SUFFIXES[link.dataset.format]}`;
+  saved.click();
+  URL.revokeObjectURL(saved.href);
+}
+
 async function showExtractors() {
   const { extractors } = await call("GET", "/v1/extractors");
   const about = extractors.map(({ name, dim, precision, provider }) => `${name}, ${dim} dimensions, ${precision}, ${provider ?? "not loaded"}`);
@@ -381,6 +393,18 @@ $("teach").addEventListener("submit", (event) => {
 });
 $("add-class").addEventListener("click", () => addColumn().focus());
 $("copy").addEventListener("click", () => attempt($("try-error"), copyCommand));
+for (const link of $("export").querySelectorAll("a")) {
+  link.addEventListener("click", (event) => {
+    if (!key()) return;
+    event.preventDefault();
+    attempt($("head-error"), () => save(link));
+  });
+}
+$("key-cancel").addEventListener("click", () => $("key-dialog").close());
+$("forget-key").addEventListener("click", () => {
+  forgetKey();
+  location.reload();
+});
 $("delete").addEventListener("click", () => attempt($("head-error"), remove));
 takeFiles($("try-drop"), $("try-error"), (files) => attempt($("try-error"), () => predict(files)));
 // A file that misses its target must not make the browser leave the page.

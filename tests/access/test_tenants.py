@@ -15,6 +15,7 @@ from service.store import (
     JobNotFoundError,
     Limits,
     QuotaExceededError,
+    RevisionConflictError,
     Store,
     TenantExistsError,
     TenantNameError,
@@ -80,8 +81,6 @@ def test_nothing_of_another_tenant_is_there(ours: Store, theirs: Store) -> None:
 
 
 def test_a_change_that_was_planned_for_another_tenant_is_refused(ours: Store, theirs: Store) -> None:
-    from service.store import RevisionConflictError
-
     head = ours.heads.commit(change("pets", 1)).head
     with pytest.raises(RevisionConflictError):
         theirs.heads.commit(change("pets", 2, head_id=head.id, expected_revision=head.revision))
@@ -111,7 +110,12 @@ def test_only_one_module_looks_for_a_head_by_its_name() -> None:
     """A statement that names a head without its tenant would find that of another."""
     by_name = re.compile(r"heads\.c\.name\s*(==|\.in_)")
     found = {path.name: len(by_name.findall(path.read_text())) for path in STORE.glob("*.py")}
-    assert {name: count for name, count in found.items() if count} == {"named.py": 1, "commit.py": 1}
+    assert {name: count for name, count in found.items() if count} == {
+        "named.py": 1,
+        "commit.py": 1,
+        "served.py": 1,
+    }
+    assert ".where(OF_TENANT, or_(*asked))" in (STORE / "served.py").read_text()
     assert (
         "_heads.c.tenant == caller.tenant,\n        _heads.c.name == change.head"
         in (STORE / "commit.py").read_text()

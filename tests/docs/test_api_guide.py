@@ -12,8 +12,9 @@ GUIDE = (ROOT / "docs" / "guide" / "api.md").read_text()
 # Found when a server starts, or only in a bug: no client meets them.
 NOT_OF_THE_API = {
     "blob_not_found", "device_busy", "device_unavailable", "duplicate_example", "embedding_not_found",
-    "extractor_exists", "extractor_in_use", "headstart_error", "invalid_blob_url", "invalid_database_url",
-    "invalid_extractor", "job_lost", "job_stopped", "store_error", "weights_unavailable",
+    "exposed", "extractor_exists", "extractor_in_use", "headstart_error", "invalid_blob_url",
+    "invalid_database_url", "invalid_extractor", "invalid_tenant", "job_lost", "job_stopped", "key_not_found",
+    "store_error", "tenant_exists", "tenant_not_found", "weights_unavailable",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from service.api import create_app
 from service.config import Settings
 from service.engine import Engine, prepare
+from service.predictor import Predictor
 from tests.service.api.conftest import Teach, check, photographs
 from tests.service.images import png
 
@@ -242,17 +243,17 @@ def test_lines_only_for_those_who_ask(
 
 
 def test_a_store_that_fails_in_the_middle_ends_the_lines_with_an_error(
-    client: TestClient, heads: list[str], app_engine: Engine
+    client: TestClient, heads: list[str], app_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [("a", (f"{number}.png", png(number))) for number in range(3)]
-    find = app_engine.predictor.find
+    find = Predictor.find
 
     def find_and_close(*arguments: object) -> object:
         found = find(*arguments)  # type: ignore[arg-type]
         app_engine.store.close()
         return found
 
-    object.__setattr__(app_engine.predictor, "find", find_and_close)
+    monkeypatch.setattr(Predictor, "find", find_and_close)
     (last,) = lines(client, "/v1/heads/plain/predict", files)
     assert last["error"]["code"] == "store_unavailable"
     assert last["error"]["request_id"]
