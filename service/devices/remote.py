@@ -118,6 +118,7 @@ class RemoteSession:
     def __init__(self, addresses: Sequence[Address], graph: Graph) -> None:
         self.graph = graph
         self._lines = [_Line(address, graph) for address in addresses]
+        self._lock = threading.Lock()
         self._end = weakref.finalize(self, _close_all, self._lines)
         first = self._first()
         self.provider, self._most_images = first.provider, first.most_images
@@ -142,12 +143,25 @@ class RemoteSession:
         self._end()
 
     def _run(self, images: Pixels, within_s: float) -> Rows:
-        for line in self._least_busy():
+        left = list(self._lines)
+        while left:
+            line = self._least_busy(left)
+            left.remove(line)
             try:
                 return line.run(images, within_s)
             except (OSError, FrameError, ClosedError):
                 continue  # the next device, if there is one
+            finally:
+                with self._lock:
+                    line.under_way -= 1
         raise DeviceRestartingError("the process of the device has ended; it is being started again")
+
+    def _least_busy(self, lines: Sequence["_Line"]) -> "_Line":
+        """Choose a line, and count what is to be under way on it."""
+        with self._lock:
+            line = min(lines, key=lambda line: line.under_way)
+            line.under_way += 1
+            return line
 
     def _first(self) -> "_Connection":
         """A connection to the first process that answers."""
@@ -157,9 +171,6 @@ class RemoteSession:
             except (OSError, FrameError, ClosedError):
                 continue
         raise DeviceRestartingError("no process of a device answers; it is being started again")
-
-    def _least_busy(self) -> list["_Line"]:
-        return sorted(self._lines, key=lambda line: line.under_way)
 
 
 class _Connection:
@@ -222,15 +233,7 @@ class _Line:
 
     def run(self, images: Pixels, within_s: float) -> Rows:
         with self._lock:
-            self.under_way += 1
             connection = self._idle.pop() if self._idle else None
-        try:
-            return self._on(connection, images, within_s)
-        finally:
-            with self._lock:
-                self.under_way -= 1
-
-    def _on(self, connection: _Connection | None, images: Pixels, within_s: float) -> Rows:
         if connection is not None:
             try:
                 return self._kept(connection, images, within_s)

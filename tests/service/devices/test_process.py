@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from service.config import Settings
 from service.devices.address import Address
+from service.devices.bound import BoundSession
 from service.devices.frames import MAX_IMAGES, Header, Kind, read_header, read_text, write, write_text
 from service.devices.process import DeviceProcess
 from service.devices.remote import (
@@ -34,6 +35,7 @@ from service.extractor import Extractor
 from service.patience import Patience, set_patience
 from service.sessions import DeviceBusyError
 from tests.service.conftest import tiny_extractor
+from tests.service.devices.conftest import BATCHED
 from tests.service.images import png
 from training.errors import DeviceError
 
@@ -353,3 +355,30 @@ def test_a_request_whose_time_is_up_while_it_waits_for_the_device_is_told_so(
         assert error.value.code == "deadline_exceeded"
         assert len(patient.result(TIMEOUT_S).computed) == 1
     engine.close()
+
+
+def test_two_devices_share_the_load(
+    process: DeviceProcess, tiny_folder: Path, tmp_path: Path, pixels: np.ndarray, expected: np.ndarray
+) -> None:
+    session = Extractor.load(tiny_folder, device=BATCHED).session
+    assert isinstance(session, BoundSession)
+    other = DeviceProcess(
+        BATCHED, {session.graph.sha256: session}, most_graphs=1, failed=lambda in_a_row: None
+    )
+    other.listen(Address.of(tmp_path, 1))
+    device = RemoteDevice.of(tmp_path)
+    assert device is not None
+    extractor = Extractor.load(tiny_folder, device=device)
+    gates = [each.batchers[0] for each in (process, other)]
+    both = threading.Barrier(2, timeout=TIMEOUT_S)  # no device answers before the other one is asked, too
+
+    def held(run: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        return lambda *arguments: (both.wait(), run(*arguments))[1]
+
+    for batcher in gates:
+        batcher.session._run_bound = held(batcher.session._run_bound)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda i: extractor.session.run(pixels[i : i + 1])[0], range(2)))
+    np.testing.assert_allclose(found, expected[:2], rtol=1e-5, atol=1e-5)
+    extractor.close()
+    other.close()
