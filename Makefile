@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-access test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
-        bench-imagenet bench-many-heads bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding \
+        bench-imagenet bench-access bench-many-heads bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding \
         check lint types contracts format lock export bento clean
 
 help: ## list the targets
@@ -56,6 +56,9 @@ test-long: $(VENV)/.dev $(RIVALS)/.done ## train networks, embed whole sets, kil
 
 test-access: $(VENV)/.dev ## keys, scopes, tenants, quotas, rates and the audit log, also over two processes
 	$(BIN)/python -m pytest tests/access
+
+bench-access: $(VENV)/.dev export ## what a key, a rate limit and a tenant cost a request
+	$(BIN)/python -m benchmarks.access
 
 test-networks: $(VENV)/.dev ## export, load and run every network of the catalogue, with random weights
 	HEADSTART_TEST_ALL_NETWORKS=1 $(BIN)/python -m pytest tests/training/test_export.py tests/training/test_backbones.py tests/training/finetune

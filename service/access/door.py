@@ -9,6 +9,7 @@ import math
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from urllib.parse import unquote_to_bytes
 
 from anyio import to_thread
@@ -91,20 +92,26 @@ async def _admit(request: Request, needed: Scope) -> Caller:
     engine = started(request)
     is_local = engine.settings.allow_anonymous or _is_local(request)
     request_id: str = request.state.request_id
-    caller, scope = await to_thread.run_sync(_identify, engine.store, given, request_id, is_local)
+    caller, scope = await to_thread.run_sync(
+        partial(identify, engine.store, given, request_id, is_local=is_local)
+    )
     request.state.caller = caller
     if not allows(scope, needed):
         raise _forbidden(f"this needs a key with the scope {needed!r}, and this one has {scope!r}")
     return caller
 
 
-def _identify(store: Store, given: str | None, request_id: str, is_local: bool) -> tuple[Caller, str]:
+def identify(store: Store, given: str | None, request_id: str, *, is_local: bool) -> tuple[Caller, str]:
     """Who sends an Authorization header, and the scope that this one has.
 
     Parameters
     ----------
     given : the header; None without one.
     is_local : whether a server without any key answers this request.
+
+    Raises
+    ------
+    ApiError
     """
     scheme, _, credentials = (given or "").partition(" ")
     secret = Secret.read(credentials.strip(" ")) if scheme.lower() == "bearer" else None
