@@ -167,31 +167,31 @@ def test_a_key_is_refused_once_it_is_revoked_or_has_expired(
     check(client.get("/v1/heads"), 401, "key_required")
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"Bearer",
-        b"Bearer ",
-        b"Bearer hs_",
-        b"Bearer \xff\xfe\x00",
-        b"Bearer h\xc3\xa9_0123456789abcdef_" + b"a" * 43,
-        b"Bearer hs_0123456789abcdef_" + b"a" * 42,
-        b"Bearer hs_0123456789ABCDEF_" + b"a" * 43,
-        b"Bearer hs_0123456789abcdef_" + b"a" * 43 + b", Bearer x",
-        b"Bearer hs_" + b"0" * 30_000,
-        b"Basic aHM6aHM=",
-        b"hs_0123456789abcdef_" + b"a" * 43,
-        b"Digest username=x",
-        "Bearer ͏".encode(),
-        b"",
-    ],
+NO_KEYS = (
+    b"Bearer",
+    b"Bearer ",
+    b"Bearer hs_",
+    b"Bearer \xff\xfe\x00",
+    b"Bearer h\xc3\xa9_0123456789abcdef_" + b"a" * 43,
+    b"Bearer hs_0123456789abcdef_" + b"a" * 42,
+    b"Bearer hs_0123456789ABCDEF_" + b"a" * 43,
+    b"Bearer hs_0123456789abcdef_" + b"a" * 43 + b", Bearer x",
+    b"Bearer hs_" + b"0" * 30_000,
+    b"Basic aHM6aHM=",
+    b"hs_0123456789abcdef_" + b"a" * 43,
+    b"Digest username=x",
+    "Bearer ͏".encode(),
+    b"",
 )
-def test_a_header_that_is_no_key_is_refused(client: TestClient, key: MakeKey, value: bytes) -> None:
+
+
+def test_a_header_that_is_no_key_is_refused(client: TestClient, key: MakeKey) -> None:
     key()
-    answer = client.get("/v1/heads", headers=[(b"Authorization", value)])
-    assert answer.status_code == 401
-    assert answer.json()["error"]["code"] in ("invalid_key", "key_required")
-    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    for value in NO_KEYS:
+        answer = client.get("/v1/heads", headers=[(b"Authorization", value)])
+        assert answer.status_code == 401, value[:80]
+        assert answer.json()["error"]["code"] in ("invalid_key", "key_required"), value[:80]
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
 def test_a_key_with_another_secret_or_id_is_refused(client: TestClient, key: MakeKey) -> None:
