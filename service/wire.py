@@ -6,7 +6,6 @@ news never does. BentoML configures uvicorn and offers no other way to change th
 route.
 """
 
-import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -16,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn import Server
 from uvicorn.protocols.http import auto, httptools_impl
 
-from service.envelope import REQUEST_ID_HEADER, SECURITY_HEADERS, error_answer
+from service.envelope import REQUEST_ID_HEADER, SECURITY_HEADERS, error_answer, new_request_id
 from service.errors import ApiError
 from service.protocol import Protocol
 
@@ -58,7 +57,7 @@ async def ignore_upgrade(app: ASGIApp, scope: Scope, receive: Receive, send: Sen
 
 
 def _answer(error: ApiError) -> Response:
-    request_id = uuid.uuid4().hex
+    request_id = new_request_id()
     answer = error_answer(error, request_id)
     answer.headers.update({REQUEST_ID_HEADER: request_id, "Connection": "close", **SECURITY_HEADERS})
     return answer

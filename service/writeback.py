@@ -23,6 +23,8 @@ Vectors = Mapping[str, npt.NDArray[np.float32]]
 MAX_BATCH = 512
 PRUNE_EVERY_BYTES = 16 * 1024 * 1024
 QUEUE_BATCHES = 1024
+# How long embeddings gather: a transaction of twenty takes little longer than one of a single embedding.
+GATHER_S = 0.25
 
 
 class EmbeddingWriter:
@@ -39,6 +41,7 @@ class EmbeddingWriter:
         self._max_bytes = max_bytes
         self._queue: queue.Queue[tuple[str, Vectors] | None] = queue.Queue(QUEUE_BATCHES)
         self._written_bytes = 0
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="embedding-writer", daemon=True)
         self._thread.start()
 
@@ -59,6 +62,7 @@ class EmbeddingWriter:
 
     def close(self) -> None:
         """Write what is queued and stop."""
+        self._closing.set()
         self._queue.put(None)
         self._thread.join()
 
@@ -68,6 +72,7 @@ class EmbeddingWriter:
             pending: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
             count = 0
             entry = self._queue.get()
+            self._closing.wait(GATHER_S)
             while True:
                 if entry is None:
                     closing = True

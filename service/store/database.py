@@ -1,14 +1,15 @@
 """Connections and transactions: the only module that opens them, and the one that translates failures.
 
-Knows no table. Four ways in: `single` (one statement), `snapshot` (reads that see one state),
-`write` (one transaction, all of it or nothing) and `migrating`.
+Knows no table. Five ways in: `single` (one statement), `quick` (one that every prediction makes), `snapshot`
+(reads that see one state), `write` (one transaction, all of it or nothing) and `migrating`.
 """
 
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Select, Table, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -18,6 +19,7 @@ from sqlalchemy.sql.dml import Insert
 from service.store.backend import Backend, Mode
 from service.store.errors import DatabaseUrlError, StoreError, StoreUnavailableError
 from service.store.postgresql import Postgresql
+from service.store.quick import QuickReads
 from service.store.sqlite import Sqlite
 
 BUSY_TIMEOUT_S = 10.0
@@ -49,6 +51,7 @@ class Database:
         self._engines = {
             mode: self._engine.execution_options(**options) for mode, options in self._backend.modes.items()
         }
+        self._quick = QuickReads(self._engine) if isinstance(self._backend, Sqlite) else None
         self._turn = threading.Lock()
         self._refusal: str | None = None
         self._in_use_at_fork = 0
@@ -59,6 +62,15 @@ class Database:
         """A connection for one statement: the cheapest way to read."""
         with self._translated(), self._engines[Mode.SINGLE].connect() as connection:
             yield connection
+
+    def quick(self, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Any]:
+        """The rows of a statement that every prediction reads: a constant, of columns of plain types."""
+        with self._translated():
+            rows = self._quick.rows(statement, values) if self._quick is not None else None
+        if rows is not None:
+            return rows
+        with self.single() as connection:
+            return connection.execute(statement, values).all()
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
@@ -92,12 +104,15 @@ class Database:
     def close(self) -> None:
         """Close the connections. Calls that come later are refused."""
         self._refusal = "the store is closed"
+        self._close_quick()
         self._engine.dispose()
         _open_databases.discard(self)
 
     def before_fork(self) -> None:
         """Close what is idle, so that the child inherits no connection."""
+        self._close_quick()
         self._in_use_at_fork = self._engine.pool.checkedout()  # type: ignore[attr-defined]
+        self._in_use_at_fork += self._quick.in_use if self._quick is not None else 0
         self._engine.dispose()
 
     def after_fork(self) -> None:
@@ -106,6 +121,10 @@ class Database:
         self._turn = threading.Lock()
         if self._in_use_at_fork and not self._backend.forkable:
             self._refusal = "this process was forked while another thread used the store"
+
+    def _close_quick(self) -> None:
+        if self._quick is not None:
+            self._quick.close()
 
     def _create_engine(self) -> Engine:
         try:

@@ -36,6 +36,7 @@ _referenced = exists().where(
     _examples.c.extractor_digest == _embeddings.c.extractor_digest, _examples.c.sha256 == _embeddings.c.sha256
 )
 GET = select(_key, _embeddings.c.vector).where(_of_extractor, _key_in)
+GET_ONE = select(_key, _embeddings.c.vector).where(_of_extractor, _key == bindparam("key"))
 # PostgreSQL holds the rows until the commit, so that no other transaction forgets them meanwhile.
 HOLD = select(_key).where(_of_extractor, _key_in).with_for_update(read=True, key_share=True)
 LOCK = select(_key).where(_of_extractor, _key_in).order_by(_key).with_for_update()
@@ -81,6 +82,9 @@ class Embeddings:
         -------
         float32 vectors, shape (dim,), read-only, by key.
         """
+        if len(keys) == 1:
+            rows = self._database.quick(GET_ONE, {"digest": self.space(digest), "key": keys[0]})
+            return {key: np.frombuffer(vector, VECTOR_DTYPE) for key, vector in rows}
         found: dict[str, Vector] = {}
         with self._database.single() as connection:
             for chunk in chunks(keys):

@@ -48,7 +48,7 @@ def test_what_is_no_http_gets_the_one_error_shape(server: Server, kind: str) -> 
 
 def test_an_upgrade_that_is_not_offered_is_ignored(server: Server) -> None:
     upgrade = (
-        b"Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
     for path, status, code in (("/livez", 200, None), ("/v1/heads/nobody", 404, "head_not_found")):
