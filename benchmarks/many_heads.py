@@ -13,7 +13,8 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -31,7 +32,6 @@ SETS = ("cats_dogs", "blood_cells", "ham10000")
 IMAGES_PER_CLASS, SHOTS = 20, 5
 FEWEST_CLASSES, MOST_CLASSES = 2, 10
 WARM_UPS = 5
-BAR = 1.3
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,9 @@ class Asker:
         self._images = [path.read_bytes() for path in paths]
         self._numbers = count()
 
+    def close(self) -> None:
+        self._connection.close()
+
     def image(self, is_new: bool) -> bytes:
         """An image; bytes behind the end of a JPEG change nothing but its hash."""
         if not is_new:
@@ -116,14 +119,14 @@ def measure(server: Server, names: Sequence[str], rounds: int) -> dict[str, floa
         for is_new in (True, False)
         for name, path in paths.items()
     ]
-    asker = Asker(server)
-    for question in questions:
-        for _ in range(WARM_UPS):
-            asker.ask(question)
     times: dict[str, list[float]] = {question.name: [] for question in questions}
-    for _ in range(rounds):
+    with closing(Asker(server)) as asker:
         for question in questions:
-            times[question.name].append(asker.ask(question))
+            for _ in range(WARM_UPS):
+                asker.ask(question)
+        for _ in range(rounds):
+            for question in questions:
+                times[question.name].append(asker.ask(question))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -137,7 +140,7 @@ def ratios(medians: dict[str, float]) -> dict[str, float]:
     }
 
 
-def main(said: Callable[[str], None] = print) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--heads", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=60)
@@ -146,11 +149,11 @@ def main(said: Callable[[str], None] = print) -> None:
         names = import_heads(server, arguments.heads)
         medians = measure(server, names, arguments.rounds)
     for name, seconds in medians.items():
-        said(f"{name:<28} {seconds * 1e3:8.2f} ms")
+        print(f"{name:<28} {seconds * 1e3:8.2f} ms")
     found = {name: round(value, 3) for name, value in ratios(medians).items()}
     for name, value in found.items():
-        said(f"{name:<40} {value:.3f}")
-    said(json.dumps({"benchmark": "many_heads", "heads": arguments.heads, **found}))
+        print(f"{name:<40} {value:.3f}")
+    print(json.dumps({"benchmark": "many_heads", "heads": arguments.heads, **found}))
 
 
 if __name__ == "__main__":

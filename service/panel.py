@@ -24,7 +24,7 @@ from training.heads.transform import Floats
 ANY = "*"  # at the end of a pattern
 ATTEMPTS = 3  # at heads that others delete meanwhile
 MOST_NAMED = 100  # heads that one error lists
-BYTES_PER_HEAD = 500  # about, of a roster
+BYTES_PER_HEAD, BYTES_PER_NAME = 500, 100  # about, of a roster and of names that were asked for
 ROSTER_CACHE_BYTES = 8 * 1024 * 1024
 
 
@@ -118,6 +118,7 @@ class PanelMemory:
     def __init__(self, cache_bytes: int, *, threads: int) -> None:
         self.stacks = Stacks(cache_bytes)
         self.rosters: LruCache[tuple[tuple[str, ...], str], Roster] = LruCache(ROSTER_CACHE_BYTES)
+        self.digests: LruCache[tuple[str, ...], tuple[str, ...]] = LruCache(ROSTER_CACHE_BYTES)
         self.beside = ThreadPoolExecutor(threads, thread_name_prefix="score")
 
     def close(self) -> None:
@@ -174,8 +175,16 @@ class Panels:
                 raise _cannot_answer(roster.skipped)
             panel = self._panel(roster, skip)
             if panel is not None:
+                digests = tuple(part.digest for part in panel.stacked.parts)
+                self._memory.digests.put(tuple(asked), digests, BYTES_PER_NAME * len(asked))
                 return panel
         raise ApiError(409, "conflict", "others deleted heads at every attempt: try again")
+
+    def expected(self, asked: Sequence[str]) -> tuple[Embedder, ...]:
+        """The embedders that a panel of these names had last, if they are loaded; it may have others now."""
+        digests = self._memory.digests.get(tuple(asked)) or ()
+        found = tuple(embedder for digest in digests if (embedder := self._embedders.loaded(digest)))
+        return found if len(found) == len(digests) else ()
 
     def _roster(self, asked: tuple[str, ...], found: Served) -> Roster:
         """Made once for each state of the store."""

@@ -4,13 +4,14 @@ Knows no HTTP beyond the documented errors.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
 from service import metrics
-from service.errors import ItemError
+from service.embedder import Embedder
+from service.errors import ApiError, ItemError
 from service.ingest import Batch, Input
 from service.intake import Intake
 from service.panel import Panel
@@ -68,14 +69,54 @@ class PanelPredictor:
             As `Intake.of`. An input that one extractor cannot use is not used by any.
         """
         start = time.perf_counter()
+        intakes = self._embed(panel.embedders, batch, skip_bad)
+        return self._answer(panel, intakes, start, threshold, top_k)
+
+    def predict_while(
+        self,
+        seat: Callable[[], Panel],
+        expected: tuple[Embedder, ...],
+        batch: Batch,
+        *,
+        threshold: float | None,
+        top_k: int,
+        skip_bad: bool,
+    ) -> tuple[Panel, PanelPredicted]:
+        """As `predict`, of a panel that is seated meanwhile.
+
+        Parameters
+        ----------
+        seat : gives the panel; its errors come before those of the batch.
+        expected : the embedders that it most likely has.
+        """
+        start = time.perf_counter()
+        seating = self._beside.submit(seat)
+        try:
+            intakes = self._embed(expected, batch, skip_bad)
+        except ApiError:
+            seating.result()
+            raise
+        panel = seating.result()
+        if panel.embedders != expected:
+            intakes = self._embed(panel.embedders, batch, skip_bad)
+        return panel, self._answer(panel, intakes, start, threshold, top_k)
+
+    def _embed(self, embedders: Sequence[Embedder], batch: Batch, skip_bad: bool) -> list[Intake]:
+        """The inputs that all extractors can use are those of the last intake."""
         intakes: list[Intake] = []
         left = batch
-        for embedder in panel.embedders:
+        for embedder in embedders:
             intake = Intake.of(left, embedder, skip_bad=skip_bad)
             self._writer.add(embedder.extractor.digest, intake.embedded.computed)
             left = replace(batch, inputs=intake.inputs, rejected=intake.rejected)
             intakes.append(intake)
-        keys = intakes[-1].keys
+        return intakes
+
+    def _answer(
+        self, panel: Panel, intakes: Sequence[Intake], start: float, threshold: float | None, top_k: int
+    ) -> PanelPredicted:
+        last = intakes[-1]
+        keys = last.keys
         score_start = time.perf_counter()
         with metrics.stage("score"):
             answers = tuple(
@@ -93,10 +134,10 @@ class PanelPredictor:
             "total": end - start,
         }
         return PanelPredicted(
-            inputs=left.inputs,
-            ids=tuple(item.id or key for item, key in zip(left.inputs, keys, strict=True)),
+            inputs=last.inputs,
+            ids=tuple(item.id or key for item, key in zip(last.inputs, keys, strict=True)),
             answers=answers,
-            rejected=left.rejected,
+            rejected=last.rejected,
             timings_ms={name: round(seconds * 1e3, 3) for name, seconds in timings_s.items()},
         )
 

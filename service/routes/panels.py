@@ -68,15 +68,23 @@ def _about(panel: Panel) -> dict[str, Any]:
 
 
 def _predict(engine: Engine, batch: Batch, parameters: PanelParameters) -> Response:
-    panel = _seat(engine, parameters)
-    _require_room(panel, batch.total, parameters.top_k)
-    found = engine.panel_predictor.predict(
-        panel,
-        batch,
-        threshold=parameters.threshold,
-        top_k=parameters.top_k,
-        skip_bad=parameters.on_error == "skip",
-    )
+    how: dict[str, Any] = {
+        "threshold": parameters.threshold,
+        "top_k": parameters.top_k,
+        "skip_bad": parameters.on_error == "skip",
+    }
+
+    def seat() -> Panel:
+        panel = _seat(engine, parameters)
+        _require_room(panel, batch.total, parameters.top_k)
+        return panel
+
+    expected = engine.panels.expected(parameters.heads) if batch.total == 1 else ()
+    if expected:  # a small request does not wait for the database before it embeds
+        panel, found = engine.panel_predictor.predict_while(seat, expected, batch, **how)
+    else:
+        panel = seat()
+        found = engine.panel_predictor.predict(panel, batch, **how)
     return answer(
         {
             "predictions": found.rendered(),
@@ -93,6 +101,8 @@ def _seat(engine: Engine, parameters: PanelParameters) -> Panel:
 
 def _require_room(panel: Panel, inputs: int, top_k: int) -> None:
     """Refuse what would be too large an answer, before anything is embedded."""
+    if inputs * len(panel.roster.names) * top_k <= MOST_VALUES:
+        return
     of_one = sum(min(top_k, len(head.classes)) for head in panel.stacked.heads)
     if inputs * of_one > MOST_VALUES:
         message = (

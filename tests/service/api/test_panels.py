@@ -169,6 +169,26 @@ def test_one_pass_for_all_heads(client: TestClient, heads: list[str], app_engine
     assert metric(client) == before + 1
 
 
+def test_a_head_that_moves_between_two_requests(
+    settings: Settings, tapped_folder: Path, tiny_folder: Path
+) -> None:
+    """The second request expects the extractor of the first, and finds another."""
+    both = replace(settings, extractors=(str(tiny_folder), str(tapped_folder)))
+    prepare(both)
+    with TestClient(create_app(both)) as client:
+        for extractor in ("tiny", "tapped", "tiny"):
+            put = client.put("/v1/heads/moving", params={"extractor": extractor}, files=photographs(0, 6))
+            assert put.status_code == 201, put.text
+            for number in (1, 2):
+                (found,) = client.post("/v1/predict?heads=moving", content=png(number)).json()["predictions"]
+                expected = alone(client, "moving", png(number), top_k=1)
+                assert found["heads"][0]["version"] == expected["version"]
+                assert found["heads"][0]["probability"] == pytest.approx(expected["probability"], abs=1e-6)
+        check(client.post("/v1/predict?heads=moving", content=b"no image"), 415, "not_an_image")
+        client.delete("/v1/heads/moving").raise_for_status()
+        check(client.post("/v1/predict?heads=moving", content=b"no image"), 404, "head_not_found")
+
+
 def metric(client: TestClient) -> float:
     line = 'headstart_embeddings_total{source="computed"} '
     (found,) = [text for text in client.get("/metrics").text.splitlines() if text.startswith(line)]
