@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-access test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
-        bench-imagenet bench-access bench-many-heads bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding \
+        bench-imagenet bench-access bench-many-heads bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding bench-precision \
         check lint types contracts format lock export bento clean
 
 help: ## list the targets
@@ -102,6 +102,9 @@ bench-imagenet: $(VENV)/.dev export ## top-1 of the exported network's own class
 
 bench-decoding: $(VENV)/.dev export ## decoding against plain Pillow, photographs and 12 megapixels
 	$(BIN)/python -m benchmarks.decoding
+
+bench-precision: $(VENV)/.dev export ## int8 against fp32: accuracy of heads and speed (5 minutes)
+	$(BIN)/python -m benchmarks.precision
 
 check: lint types contracts ## ruff, mypy --strict, import-linter
 

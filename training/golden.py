@@ -33,22 +33,22 @@ class Golden:
         """The inputs as the graph takes them, uint8 (n, height, width, 3)."""
         return np.stack([decode_image(data, spec) for data in self.inputs])
 
-    def save(self, folder: Path) -> None:
-        """Write `golden.npz`; the same content always gives the same bytes."""
+    def save(self, folder: Path, name: str = FILES.golden) -> None:
+        """Write the file `name`; the same content always gives the same bytes."""
         inputs = {f"input_{i}": np.frombuffer(data, np.uint8) for i, data in enumerate(self.inputs)}
         arrays: dict[str, NDArray[Any]] = {"rows": self.rows, **inputs}
-        np.savez(folder / FILES.golden, allow_pickle=False, **arrays)
+        np.savez(folder / name, allow_pickle=False, **arrays)
 
     @classmethod
-    def load(cls, folder: Path) -> "Golden":
-        """Read `golden.npz` of an extractor folder.
+    def load(cls, folder: Path, name: str = FILES.golden) -> "Golden":
+        """Read the file `name` of an extractor folder: `golden.npz`, or that of a variant.
 
         Raises
         ------
         ManifestError
             The file is missing or holds something else.
         """
-        path = folder / FILES.golden
+        path = folder / name
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 rows = arrays["rows"]

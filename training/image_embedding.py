@@ -8,7 +8,7 @@ For commands that work on a folder. Serving has its own, see `service.extractor`
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -49,14 +49,9 @@ class ImageEmbedder:
         ManifestError
             The folder is incomplete or altered, or the golden inputs give other rows than recorded.
         """
-        from training.runtime import onnxruntime
-
         manifest = Manifest.load(folder)
         manifest.verify_files(folder)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        session = onnxruntime.InferenceSession(folder / FILES.model, options, ["CPUExecutionProvider"])
-        embedder = cls(manifest, session, limits)
+        embedder = cls(manifest, _session(folder / FILES.model), limits)
         golden = Golden.load(folder)
         found = np.stack([embedder.embed(embedder.decode(data)) for data in golden.inputs])
         error = rows_error(found, golden.rows, manifest.layer_dims)
@@ -66,6 +61,10 @@ class ImageEmbedder:
                 f"relative error {error:.2g}, allowed {GOLDEN_BOUND:g}"
             )
         return embedder
+
+    def with_model(self, path: Path) -> "ImageEmbedder":
+        """The same with the graph of a variant. Its rows are not those that the manifest's digest names."""
+        return replace(self, session=_session(path))
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
         """Image bytes to the network's input, (height, width, 3). Raises InputError."""
@@ -96,6 +95,14 @@ class Timing:
     decode_ms: float
     network_ms: float
     total_ms: float
+
+
+def _session(model: Path) -> Any:
+    from training.runtime import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
 
 
 def embed_images(

@@ -5,19 +5,17 @@ input of the graph, and the sha256 of every other file. This module reads and wr
 know how to decode an image, to run the graph or to make one.
 """
 
-import dataclasses
 import hashlib
 import json
 import re
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 from training.errors import ManifestError
+from training.typed_json import canonical_digest, plain, read_typed
 
 FORMAT_VERSION = 2  # 1 had no taps
 TAPS_OUTPUT = "taps"  # of the graph of an extractor with taps
@@ -155,21 +153,20 @@ class Manifest:
                 f"{FORMAT_VERSION}. Export the extractor again: `headstart export {folder.name}`"
             )
         try:
-            manifest: Manifest = _read(cls, content, "")
+            manifest: Manifest = read_typed(cls, content, "")
         except ManifestError as error:
             raise ManifestError(f"{path}: {error}") from error
         return manifest
 
     def save(self, folder: Path) -> None:
         """Write `manifest.json` into an existing folder."""
-        text = json.dumps(_plain(self), indent=2, sort_keys=True) + "\n"
+        text = json.dumps(plain(self), indent=2, sort_keys=True) + "\n"
         (folder / FILES.manifest).write_text(text, encoding="utf-8")
 
     @property
     def digest(self) -> str:
         """sha256 (64 hex digits) of the canonical JSON: sorted keys, no whitespace, UTF-8."""
-        text = json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return canonical_digest(self)
 
     @property
     def layer_dims(self) -> dict[str, int]:
@@ -202,68 +199,6 @@ def sha256_of(path: Path) -> str:
     """sha256 of a file, as 64 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    """A dataclass as JSON's own types."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _read(kind: Any, value: Any, key: str) -> Any:
-    """JSON as the type `kind`, strictly. `key` is the dotted path for the message."""
-    if dataclasses.is_dataclass(kind):
-        return _read_dataclass(kind, value, key)
-    origin = typing.get_origin(kind)
-    arguments = typing.get_args(kind)
-    if origin is Literal:
-        if value in arguments and type(value) is type(arguments[0]):
-            return value
-        raise _wrong(key, "one of " + ", ".join(repr(choice) for choice in arguments), value)
-    if origin is types.UnionType:  # int | None
-        return None if value is None else _read(arguments[0], value, key)
-    if origin is tuple and isinstance(value, list):
-        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        if len(kinds) != len(value):
-            raise _wrong(key, f"a list of {len(kinds)}", value)
-        return tuple(
-            _read(k, item, f"{key}[{i}]") for i, (k, item) in enumerate(zip(kinds, value, strict=True))
-        )
-    if origin is Mapping and isinstance(value, dict):
-        return {name: _read(arguments[1], item, f"{key}[{name!r}]") for name, item in value.items()}
-    if kind is float and type(value) in (int, float):
-        return float(value)
-    if type(value) is kind:  # not isinstance: True is no whole number here
-        return value
-    raise _wrong(key, _spoken(kind), value)
-
-
-def _read_dataclass(kind: Any, value: Any, key: str) -> Any:
-    if not isinstance(value, dict):
-        raise _wrong(key or "the manifest", "an object", value)
-    hints = typing.get_type_hints(kind)
-    prefix = f"{key}." if key else ""
-    for name in hints:
-        if name not in value:
-            raise ManifestError(f"key {prefix}{name} is missing")
-    for name in value:
-        if name not in hints:
-            raise ManifestError(f"key {prefix}{name} is unknown")
-    return kind(**{name: _read(hint, value[name], prefix + name) for name, hint in hints.items()})
-
-
-def _wrong(key: str, expected: str, found: Any) -> ManifestError:
-    return ManifestError(f"key {key}: expected {expected}, found {json.dumps(found)[:80]}")
-
-
-def _spoken(kind: Any) -> str:
-    names = {str: "text", int: "a whole number", float: "a number"}
-    return names.get(kind, "an object" if typing.get_origin(kind) is Mapping else "a list")
 
 
 def _check(manifest: Manifest) -> None:

@@ -10,6 +10,7 @@ from service.commands import (
     finetune,
     keys,
     predict,
+    quantise,
     serve,
     tenants,
     worker,
@@ -28,4 +29,5 @@ COMMANDS = (
     embed.command,
     predict.command,
     finetune.command,
+    quantise.command,
 )
