@@ -137,6 +137,11 @@ class Settings:
         _choice("cpu", "cuda", "tensorrt", "auto"),
         "where the extractors run; auto: on a GPU if there is one",
     )
+    precision: str = _setting(
+        "auto",
+        _choice("auto", "fp32", "int8", "fp16"),
+        "of the extractors; auto: int8 on a CPU, fp16 on a GPU, where it was made and passed its gate",
+    )
     extractor_process: str = _setting(
         "auto",
         _choice("auto", "always", "never"),

@@ -6,6 +6,8 @@ Knows which are loaded. Does not know where a registered one comes from, nor how
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from service.config import Settings
@@ -13,12 +15,14 @@ from service.embedder import Embedder
 from service.errors import ApiError
 from service.extractor import Extractor
 from service.loading import load_extractor
+from service.precision import precision_with_digest
 from service.registry import Registry
 from service.sessions import Device
 from service.shelf import Shelf
 from service.store import ExtractorRow, ExtractorUnavailableError, Store
 from service.turns import Turns
 from training.errors import ManifestError
+from training.variant import FLOAT
 
 
 class Embedders:
@@ -29,7 +33,9 @@ class Embedders:
     embedders : those of HEADSTART_EXTRACTORS, loaded from start to end. The first is the default.
     registry : where the others are found.
     opening : from a registered extractor to its embedder.
-    most_registered : how many registered extractors are kept loaded; the least recently used goes.
+    opening_other : from a digest to what loads an extractor of HEADSTART_EXTRACTORS in the precision
+        that it names; None if it names none of them.
+    most_registered : how many of both are kept loaded; the least recently used goes.
     """
 
     def __init__(
@@ -37,6 +43,7 @@ class Embedders:
         embedders: Sequence[Embedder],
         registry: Registry,
         opening: Callable[[ExtractorRow], Embedder],
+        opening_other: Callable[[str], Callable[[], Embedder] | None],
         *,
         most_registered: int,
     ) -> None:
@@ -45,6 +52,7 @@ class Embedders:
         self._default = embedders[0]
         self._registry = registry
         self._opening = opening
+        self._opening_other = opening_other
         self._registered: Shelf[str, Embedder] = Shelf(most_registered)
 
     def of(self, store: Store) -> "Embedders":
@@ -81,7 +89,8 @@ class Embedders:
         return self._loaded(self.row(name))
 
     def with_digest(self, digest: str) -> Embedder:
-        """The embedder of the extractor that a head was trained on, loaded if it is a registered one.
+        """The embedder of the extractor that a head was trained on; loaded now, if it is a registered one or
+        another precision of one that is loaded.
 
         Raises
         ------
@@ -104,8 +113,10 @@ class Embedders:
     def find(self, digest: str) -> Embedder | None:
         """As `with_digest`; None for an extractor that is not loaded or registered."""
         embedder = self.loaded(digest)
-        row = None if embedder else self._registry.store.extractors.with_digest(digest)
-        return embedder if row is None else self._loaded(row)
+        if embedder is not None:
+            return embedder
+        row = self._registry.store.extractors.with_digest(digest)
+        return self._other(digest) if row is None else self._loaded(row)
 
     def loaded(self, digest: str) -> Embedder | None:
         """The embedder of a digest, if its extractor is loaded."""
@@ -142,6 +153,10 @@ class Embedders:
         """Let go of the threads of all."""
         for embedder in (*self, *self._registered.values()):
             embedder.close()
+
+    def _other(self, digest: str) -> Embedder | None:
+        opening = self._opening_other(digest)
+        return None if opening is None else self._registered.get(digest, opening).of(self._registry.store)
 
     def _loaded(self, row: ExtractorRow) -> Embedder:
         there = self._by_digest.get(row.digest)
@@ -182,8 +197,40 @@ def open_registered(
     """
     folder = registry.fetch(row)
     try:
-        extractor = load_extractor(folder, settings, device)
+        extractor = load_extractor(folder, settings, device, precision=FLOAT)
     except ManifestError as error:
         registry.discard(row.digest)
         raise ExtractorUnavailableError(row.name, error) from error
     return embedder_of(extractor, registry.store, settings, turns, origin=row.origin)
+
+
+def opening_other(
+    digest: str, store: Store, settings: Settings, turns: Turns, device: Device | None = None
+) -> Callable[[], Embedder] | None:
+    """What loads an extractor of HEADSTART_EXTRACTORS in the precision whose rows a digest names.
+
+    Returns
+    -------
+    None if it names none of them. Else a function that raises
+
+    ExtractorUnavailableError
+        Its files were altered, or the golden inputs give other embeddings here.
+    DeviceError
+    """
+    for name in settings.extractors:
+        folder = settings.extractor_folder(name)
+        precision = precision_with_digest(folder, digest)
+        if precision is not None:
+            return partial(_open_in, precision, folder, store, settings, turns, device)
+    return None
+
+
+def _open_in(
+    precision: str, folder: Path, store: Store, settings: Settings, turns: Turns, device: Device | None
+) -> Embedder:
+    try:
+        extractor = load_extractor(folder, settings, device, precision=precision)
+    except ManifestError as error:
+        advice = "write its files anew, or move the head to another extractor"
+        raise ExtractorUnavailableError(folder.name, error, advice) from error
+    return embedder_of(extractor, store, settings, turns)

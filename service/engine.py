@@ -12,7 +12,7 @@ from service.adviser import Adviser
 from service.cache import LruCache
 from service.checker import Checker
 from service.config import Settings
-from service.embedders import Embedders, embedder_of, open_registered
+from service.embedders import Embedders, embedder_of, open_registered, opening_other
 from service.evaluator import Evaluator
 from service.exporter import Exporter
 from service.extractor import Extractor
@@ -131,6 +131,7 @@ class Engine:
             [embedder_of(extractor, store, settings, turns) for extractor in extractors],
             registry,
             lambda row: open_registered(row, registry, settings, turns, device),
+            lambda digest: opening_other(digest, store, settings, turns, device),
             most_registered=settings.registered_extractors,
         )
         writer = EmbeddingWriter(store, max_bytes=settings.store_cache_bytes)

@@ -66,4 +66,11 @@ class Exporter:
             return head_onnx(head, name=name, version=number)
         extractor = self._embedders.with_digest(head.extractor_digest).extractor
         with FUSING:
-            return fused_onnx(extractor.model(), extractor.manifest, head, name=name, version=number)
+            return fused_onnx(
+                extractor.model(),
+                extractor.manifest,
+                head,
+                name=name,
+                version=number,
+                extractor_digest=extractor.digest,
+            )

@@ -20,15 +20,17 @@ from training.golden import GOLDEN_BOUND, Golden, rows_error
 from training.manifest import FILES, TAPS_OUTPUT, Manifest
 from training.preprocess import DecodeLimits, decode_image
 from training.tuned import TunedOn
+from training.variant import FLOAT, VARIANT_GOLDEN_BOUND, Variant, VariantFiles
 
 logger = logging.getLogger("headstart.extractor")
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """An extractor folder, loaded. `embed` may be called from many threads at once.
+    """An extractor folder, loaded in one precision. `embed` may be called from many threads at once.
 
-    `tuned_on` are the inputs that fine-tuning trained it on: what it says of them flatters it.
+    `digest` names its rows: that of the manifest, or of the `variant`. `tuned_on` are the inputs that
+    fine-tuning trained it on: what it says of them flatters it.
     """
 
     manifest: Manifest
@@ -37,9 +39,17 @@ class Extractor:
     session: Session
     limits: DecodeLimits
     tuned_on: TunedOn
+    variant: Variant | None = None
 
     @classmethod
-    def load(cls, folder: Path, *, device: str | Device = "cpu", max_pixels: int = 64_000_000) -> "Extractor":
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: str | Device = "cpu",
+        max_pixels: int = 64_000_000,
+        precision: str = FLOAT,
+    ) -> "Extractor":
         """Read, verify and warm up an extractor folder.
 
         Parameters
@@ -47,36 +57,47 @@ class Extractor:
         folder : an extractor folder, as `headstart export` writes it.
         device : where it runs, or the name of a device of this process, as in HEADSTART_DEVICE.
         max_pixels : larger images are refused before they are decoded.
+        precision : "fp32", or that of a variant in the folder.
 
         Raises
         ------
         ManifestError
-            A file is missing or altered, or the golden inputs do not give their embeddings.
+            There is no variant of that precision, a file is missing or altered, or the golden inputs do not
+            give their embeddings.
         DeviceError
             The device that was asked for cannot be used.
         """
         manifest = Manifest.load(folder)
         manifest.verify_files(folder)
         on = LocalDevice(device) if isinstance(device, str) else device
+        variant = None if precision == FLOAT else Variant.load(folder, precision)
+        if variant is not None:
+            variant.verify_files(folder)
+        model, sha256 = _model_of(manifest, variant)
         names = (manifest.output.name, *([TAPS_OUTPUT] if manifest.taps else []))
-        graph = Graph(
-            (folder / FILES.model).absolute(), manifest.files[FILES.model], manifest.input.name, names
-        )
+        graph = Graph((folder / model).absolute(), sha256, manifest.input.name, names)
         extractor = cls(
             manifest=manifest,
-            digest=manifest.digest,
+            digest=(variant or manifest).digest,
             folder=folder,
             session=on.open(graph),
             limits=DecodeLimits(max_pixels=max_pixels),
             tuned_on=TunedOn.load(folder),
+            variant=variant,
         )
         extractor.check_golden(folder)
-        logger.info("extractor %s %s ready on %s", manifest.name, extractor.digest[:12], extractor.provider)
+        shown = (manifest.name, extractor.precision, extractor.digest[:12], extractor.provider)
+        logger.info("extractor %s %s %s ready on %s", *shown)
         return extractor
 
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    @property
+    def precision(self) -> str:
+        """ "fp32", "int8" or "fp16"."""
+        return FLOAT if self.variant is None else self.variant.precision
 
     @property
     def provider(self) -> str:
@@ -111,9 +132,10 @@ class Extractor:
         ExtractorMismatchError
             The file is gone, or is not the one that was loaded.
         """
-        path = self.folder / FILES.model
+        name, sha256 = _model_of(self.manifest, self.variant)
+        path = self.folder / name
         data = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(data).hexdigest() != self.manifest.files[FILES.model]:
+        if hashlib.sha256(data).hexdigest() != sha256:
             raise ExtractorMismatchError(
                 f"the model of extractor {self.name} was altered since it was loaded: restart the server"
             )
@@ -152,12 +174,21 @@ class Extractor:
         ManifestError
             A layer of a row is farther from the recorded one than rounding explains.
         """
-        golden = Golden.load(folder)
+        name, bound = FILES.golden, GOLDEN_BOUND
+        if self.variant is not None:
+            name, bound = VariantFiles.of(self.precision).golden, VARIANT_GOLDEN_BOUND
+        golden = Golden.load(folder, name)
         images = [self.decode(data) for data in golden.inputs]
         for found in (np.concatenate([self.embed([image]) for image in images]), self.embed(images)):
             error = rows_error(found, golden.rows, self.layer_dims)
-            if error > GOLDEN_BOUND:
+            if error > bound:
                 raise ManifestError(
-                    f"extractor {self.name}: the golden inputs give other embeddings on {self.provider} than"
-                    f" recorded: relative error {error:.2g}, allowed {GOLDEN_BOUND:g}"
+                    f"extractor {self.name} in {self.precision}: the golden inputs give other embeddings on"
+                    f" {self.provider} than recorded: relative error {error:.2g}, allowed {bound:g}"
                 )
+
+
+def _model_of(manifest: Manifest, variant: Variant | None) -> tuple[str, str]:
+    """Name of the graph's file, and the sha256 it must have."""
+    name = FILES.model if variant is None else VariantFiles.of(variant.precision).model
+    return name, (variant or manifest).files[name]

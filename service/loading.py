@@ -5,19 +5,25 @@ from pathlib import Path
 from service.config import Settings
 from service.devices.settings import device_of
 from service.extractor import Extractor
+from service.precision import chosen_precision
 from service.sessions import Device
 
 
-def load_extractor(folder: Path, settings: Settings, device: Device | None = None) -> Extractor:
+def load_extractor(
+    folder: Path, settings: Settings, device: Device | None = None, *, precision: str | None = None
+) -> Extractor:
     """An extractor folder, loaded as the settings say.
 
     Parameters
     ----------
     device : where it runs; None: in this process, where the settings say.
+    precision : "fp32" or that of a variant in the folder; None: as the settings say.
 
     Raises
     ------
     ManifestError, DeviceError
         It cannot be used; the message says what to do.
     """
-    return Extractor.load(folder, device=device or device_of(settings), max_pixels=settings.max_pixels)
+    on = device or device_of(settings)
+    found = precision or chosen_precision(folder, settings.precision, on)
+    return Extractor.load(folder, device=on, max_pixels=settings.max_pixels, precision=found)

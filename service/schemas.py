@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.extractor_schemas import GateInfo, TapInfo
 from service.store import Task
 
 
@@ -33,12 +34,7 @@ class ErrorAnswer(BaseModel):
 
 class ExtractorRef(BaseModel):
     name: Annotated[str, Field(examples=["efficientnet-lite0"])]
-    digest: Annotated[str, Field(description="sha256 of the canonical manifest.")]
-
-
-class TapInfo(BaseModel):
-    name: Annotated[str, Field(examples=["stage5"])]
-    dim: Annotated[int, Field(examples=[112])]
+    digest: Annotated[str, Field(description="sha256 of the canonical manifest, or of a variant's record.")]
 
 
 class ExtractorInfo(ExtractorRef):
@@ -51,7 +47,13 @@ class ExtractorInfo(ExtractorRef):
     provider: Annotated[
         str | None, Field(description="Null if it is not loaded.", examples=["CPUExecutionProvider"])
     ]
-    precision: Annotated[str, Field(examples=["fp32"])]
+    precision: Annotated[
+        Literal["fp32", "int8", "fp16"],
+        Field(description="A variant has a digest of its own (`headstart quantise`).", examples=["fp32"]),
+    ]
+    gate: Annotated[
+        GateInfo | None, Field(description="What the variant keeps of the fp32 extractor; null for fp32.")
+    ]
     default: bool
     loaded: Annotated[bool, Field(description="Whether the process that answers has it in memory.")]
     origin: Annotated[

@@ -49,7 +49,15 @@ def head_onnx(head: Head, *, name: str, version: int) -> bytes:
     return _sealed(model, _about(head, name, version))
 
 
-def fused_onnx(extractor: bytes, manifest: Manifest, head: Head, *, name: str, version: int) -> bytes:
+def fused_onnx(
+    extractor: bytes,
+    manifest: Manifest,
+    head: Head,
+    *,
+    name: str,
+    version: int,
+    extractor_digest: str | None = None,
+) -> bytes:
     """An extractor and a head as one ONNX model, from pixels to answers.
 
     Input: the extractor's, uint8 pixels. Outputs: those of `add_head`, and the most probable classes, the
@@ -61,6 +69,7 @@ def fused_onnx(extractor: bytes, manifest: Manifest, head: Head, *, name: str, v
     extractor : the extractor's ONNX model
     manifest : what the extractor is
     name, version : as in `head_onnx`
+    extractor_digest : of the variant that the model is; None: it is the extractor itself
 
     Raises
     ------
@@ -69,10 +78,11 @@ def fused_onnx(extractor: bytes, manifest: Manifest, head: Head, *, name: str, v
     ExportError
         If the extractor's model has an opset below 18.
     """
-    known = head.extractor_digest == manifest.digest
+    digest = extractor_digest or manifest.digest
+    known = head.extractor_digest == digest
     if not known or not set(head.layers) <= set(layers_of(manifest.layer_dims)):
         raise ExtractorMismatchError(
-            f"the head is of extractor {head.extractor_digest}, the graph of {manifest.digest}"
+            f"the head is of extractor {head.extractor_digest}, the graph of {digest}"
         )
     model = onnx.load_from_string(extractor)
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)

@@ -17,6 +17,7 @@ from service.errors import ApiError
 from service.finetuner import PUBLISH, require_kept, require_trainable
 from service.jobs.job import Job, StoppedError
 from service.learner import MAX_ATTEMPTS, conflict
+from service.precision import precision_with_digest
 from service.registry import Registry
 from service.store import (
     Caller,
@@ -29,7 +30,7 @@ from service.store import (
     VersionRow,
 )
 from service.train_options import TrainOptions
-from training.errors import FinetuneStoppedError, HeadstartError, ManifestError
+from training.errors import FinetuneStoppedError, HeadstartError
 from training.finetune import FinetuneOptions, Progress, finetune
 from training.heads import AUTO, FitOptions
 from training.manifest import EMBEDDING, Manifest
@@ -150,11 +151,8 @@ class FinetuneRunner:
         """
         for name in self._engine.settings.extractors:
             folder = self._engine.settings.extractor_folder(name)
-            try:
-                if Manifest.load(folder).digest == head.extractor_digest:
-                    return folder
-            except (ManifestError, OSError):
-                continue
+            if precision_with_digest(folder, head.extractor_digest) is not None:
+                return folder
         row = self._store.extractors.with_digest(head.extractor_digest)
         if row is None:
             message = f"the extractor {head.extractor_name!r} of the head is not there for the worker"

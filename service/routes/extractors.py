@@ -13,6 +13,8 @@ from service.openapi import errors
 from service.routes.common import EngineOf, off_loop
 from service.schemas import ExtractorInfo, ExtractorList
 from service.store import ExtractorRow
+from training.typed_json import plain
+from training.variant import FLOAT
 
 OF_SETTINGS = {"kind": "settings"}
 
@@ -61,7 +63,8 @@ def _describe_row(row: ExtractorRow, embedders: Embedders) -> dict[str, Any]:
         "dim": manifest["output"]["dim"],
         "taps": manifest["taps"],
         "provider": None,
-        "precision": "fp32",
+        "precision": FLOAT,
+        "gate": None,
         "default": False,
         "loaded": False,
         "origin": row.origin,
@@ -81,7 +84,8 @@ def _described(embedder: Embedder, origin: Any, embedders: Embedders) -> dict[st
         "dim": extractor.dim,
         "taps": [asdict(tap) for tap in manifest.taps],
         "provider": extractor.provider,
-        "precision": "fp32",
+        "precision": extractor.precision,
+        "gate": None if extractor.variant is None else plain(extractor.variant.gate),
         "default": extractor is embedders.default.extractor,
         "loaded": True,
         "origin": origin,

@@ -241,8 +241,7 @@ class StoreCorruptedError(StoreUnavailableError):
 class ExtractorUnavailableError(StoreUnavailableError):
     code = "extractor_unavailable"
 
-    def __init__(self, name: str, reason: object) -> None:
-        super().__init__(
-            f"extractor {name!r} cannot be loaded now: {reason}; if that stays so, add it again with"
-            " `headstart extractors add`"
-        )
+    def __init__(
+        self, name: str, reason: object, advice: str = "add it again with `headstart extractors add`"
+    ) -> None:
+        super().__init__(f"extractor {name!r} cannot be loaded now: {reason}; if that stays so, {advice}")
