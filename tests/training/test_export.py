@@ -77,8 +77,13 @@ def test_the_default_extractor_sees_what_its_network_was_trained_to_see(
     assert result.top1 >= 0.89
 
 
-def test_the_default_extractor_gives_its_golden_embeddings(lite0_folder: Path) -> None:
-    assert golden_error(lite0_folder) < 1e-4
+def test_an_extractor_gives_its_golden_embeddings(random_folder: Path) -> None:
+    assert golden_error(random_folder) < 1e-4
+
+
+def test_an_extractor_that_another_decoder_exported_is_far_from_the_bound(lite0_folder: Path) -> None:
+    """It may be of an earlier version, whose resampler rounded another way: that is about 0.015."""
+    assert golden_error(lite0_folder) < GOLDEN_BOUND / 2
 
 
 @pytest.mark.parametrize(
