@@ -138,13 +138,12 @@ class Heads:
         HeadNotFoundError, VersionNotFoundError
             There is no such head, or it has no published version.
         """
-        with self._database.single() as connection:
-            row = connection.execute(PUBLISHED, self._key(name)).one_or_none() if is_storable(name) else None
-        if row is None:
+        rows = self._database.quick(PUBLISHED, self._key(name)) if is_storable(name) else ()
+        if not rows:
             raise HeadNotFoundError(name)
-        if row[1] is None:
+        if rows[0][1] is None:
             raise unpublished(name)
-        return Published(*row)
+        return Published(*rows[0])
 
     def served(self, names: Sequence[str], prefixes: Sequence[str] = (), most: int = 1000) -> Served:
         """Heads with these names, and published ones whose names begin so, in one query that sees one state.

@@ -26,7 +26,7 @@ class QuickReads:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._idle: deque[sqlite3.Connection] = deque()
-        self._texts: dict[Select[Any], str] = {}
+        self._texts: dict[Select[Any], tuple[str, Mapping[str, Any]]] = {}
         self._open: set[sqlite3.Connection] = set()
 
     @property
@@ -38,15 +38,13 @@ class QuickReads:
 
         `statement` is a constant of a module: its text is kept.
         """
-        text = self._texts.get(statement)
-        if text is None:
-            text = self._texts[statement] = str(statement.compile(dialect=_dialect))
+        text, constants = self._texts.get(statement) or self._compile(statement)
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._connect()
         try:
-            rows = connection.execute(text, values).fetchall()
+            rows = connection.execute(text, {**constants, **values}).fetchall()
         except sqlite3.Error:
             self._close(connection)
             return None
@@ -61,6 +59,12 @@ class QuickReads:
     def _close(self, connection: sqlite3.Connection) -> None:
         self._open.discard(connection)
         connection.close()
+
+    def _compile(self, statement: Select[Any]) -> tuple[str, Mapping[str, Any]]:
+        """The text of a statement, and the parameters that it has a value of, such as a limit."""
+        compiled = statement.compile(dialect=_dialect)
+        self._texts[statement] = str(compiled), {k: v for k, v in compiled.params.items() if v is not None}
+        return self._texts[statement]
 
     def _connect(self) -> sqlite3.Connection:
         pooled = self._engine.raw_connection()

@@ -1,13 +1,16 @@
 """What every prediction reads is as current as anything else, and fails as anything else."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from service.store import Store, StoreError, StoreUnavailableError
 from service.store.database import Database
+from service.store.embeddings import GET_ONE
 from service.store.heads import PUBLISHED
+from service.store.keys import ANY
 
 VALUES = {"tenant": "default", "name": "pets"}
 
@@ -41,6 +44,17 @@ def test_it_reads_what_others_committed(database: Database) -> None:
     insert_head(database, 7)
     assert [tuple(row) for row in database.quick(PUBLISHED, VALUES)] == long_way(database)
     assert database.quick(PUBLISHED, VALUES)[0][-1] == 7
+
+
+@pytest.mark.parametrize(
+    ("statement", "values"),
+    [(PUBLISHED, VALUES), (GET_ONE, {"digest": "default d", "key": "0" * 64}), (ANY, {})],
+)
+def test_none_of_them_needs_the_long_way(
+    database: Database, monkeypatch: pytest.MonkeyPatch, statement: Any, values: dict[str, str]
+) -> None:
+    monkeypatch.setattr(Database, "single", None)
+    assert list(database.quick(statement, values)) == []
 
 
 def test_what_fails_is_told_as_ever(database: Database) -> None:
