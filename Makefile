@@ -87,6 +87,7 @@ bench-transfer: $(VENV)/.dev export ## every strategy of transfer on real images
 
 bench-serving: $(VENV)/.dev $(RIVALS)/.done export wrk ## speed against the raw limit and other servers (5 minutes)
 	$(BIN)/python -m benchmarks.serving
+
 bench-many-heads: $(VENV)/.dev export ## a thousand heads on one image, against one head
 	$(BIN)/python -m benchmarks.many_heads
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks import large_photograph, load, raw, rivals, serving_table
+from benchmarks import large_photograph, load, many_heads, raw, rivals, serving_table
 from benchmarks.embedded import add_arguments
 from benchmarks.main_job import images_of, put_head
 from benchmarks.processes import (
@@ -51,6 +51,8 @@ PHOTOGRAPHS_PER_CLASS = 128
 SHOTS = 10
 HEAD = "pets"
 WARM_UP_S = 1
+FP32 = {"HEADSTART_PRECISION": "fp32"}  # as the raw limit and the rivals run it
+HEAD_ROUNDS = 10  # questions of each kind to many heads, for each round of the rest
 MEMORY_BAR_BYTES = 350e6
 READY_BAR_S = 6.0
 DISTANCE_BOUND = 1e-2
@@ -75,6 +77,7 @@ class Plan:
     seconds: int
     rounds: int
     rivals: Sequence[rivals.Rival]
+    heads: int
 
     def photographs(self) -> list[Path]:
         """Those that are posted, none of them learned from."""
@@ -95,7 +98,7 @@ def measure(plan: Plan) -> Measured:
         add_hello(measured, folder)
         listed = load.list_photographs(paths, folder)
         start = time.perf_counter()
-        server = stack.enter_context(running(folder / "home", extractor=plan.extractor))
+        server = stack.enter_context(running(folder / "home", extractor=plan.extractor, settings=FP32))
         add_start(measured, plan, time.perf_counter() - start, processor_seconds(server.process.pid))
         limit = stack.enter_context(raw.waiting(plan.extractor, paths))
         ours = Target(OURS, f"{server.url}/v1/heads/{HEAD}/predict", server.process.pid)
@@ -110,6 +113,8 @@ def measure(plan: Plan) -> Measured:
         add_memory(measured, server)
     serving_table.add_ratios(measured, [rival.name for rival in plan.rivals], CONNECTIONS)
     add_large_photograph(measured, plan)
+    if plan.heads:
+        add_many_heads(measured, plan)
     return measured
 
 
@@ -118,7 +123,10 @@ def teach(plan: Plan, folder: Path) -> None:
     support = [
         (label, path) for label, paths in images_of(plan.data / "cats_dogs").items() for path in paths[:SHOTS]
     ]
-    with running(folder / "home", extractor=plan.extractor) as server, server.client() as client:
+    with (
+        running(folder / "home", extractor=plan.extractor, settings=FP32) as server,
+        server.client() as client,
+    ):
         put_head(client, HEAD, support)
         exported = client.get(f"/v1/heads/{HEAD}/export").raise_for_status()
         (folder / "head").write_bytes(exported.content)
@@ -234,6 +242,22 @@ def add_large_photograph(measured: Measured, plan: Plan) -> None:
     )
 
 
+def add_many_heads(measured: Measured, plan: Plan) -> None:
+    """Many heads on one image that is new to the server, in a server of their own."""
+    with (
+        tempfile.TemporaryDirectory() as home,
+        running(Path(home), extractor=plan.extractor, settings=FP32) as server,
+    ):
+        names = many_heads.import_heads(server, plan.heads)
+        medians = many_heads.measure(server, names, plan.rounds * HEAD_ROUNDS)
+    one, many = medians["one head, new"], max(medians["all, by pattern, new"], medians["all, by name, new"])
+    measured.ratios[f"ratio_{plan.heads}_heads_to_one"] = many / one
+    measured.notes.append(
+        f"{plan.heads} heads on one new image: {many * 1e3:.1f} ms, one head {one * 1e3:.1f} ms (median, one"
+        " connection)"
+    )
+
+
 def heading(plan: Plan) -> str:
     """When, where and how it was measured."""
     today = datetime.datetime.now(datetime.UTC).date()
@@ -250,6 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_arguments(parser)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="length of each measurement")
+    parser.add_argument("--heads", type=int, default=1000, help="on one image; 0 to leave them out")
     parser.add_argument(
         "--no-rivals", action="store_true", help="measure the service and the raw limit alone"
     )
@@ -264,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seconds=options.seconds,
         rounds=options.rounds,
         rivals=() if options.no_rivals else rivals.RIVALS,
+        heads=options.heads,
     )
     measured = measure(plan)
     print(serving_table.text(measured))
@@ -273,4 +299,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    # An end from outside unwinds too: no stopped server stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     main()

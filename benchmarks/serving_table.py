@@ -34,6 +34,7 @@ BARS: Mapping[str, Bar] = {
     "ratio_p50_to_raw_plus_2_ms": Bar("p50 at one connection over the raw time of one image + 2 ms", high=1),
     "ratio_cached_to_uncached": Bar("throughput of a cached image over that of new ones", low=10),
     "ratio_to_best_rival": Bar("throughput over that of the best rival, at 8 and at 64", low=1.3),
+    "ratio_1000_heads_to_one": Bar("latency of 1000 heads on one new image over that of one head", high=1.3),
     "ratio_12mp_decode": Bar("12-megapixel JPEG: decode + resize over a plain Pillow one", high=1 / 3),
     "ratio_12mp_distance_to_bound": Bar("12-megapixel JPEG: distance of the embedding over 0.01", high=1),
     "ratio_worker_memory_to_350_mb": Bar("resident memory of a worker over 350 MB", high=1),

@@ -71,8 +71,10 @@ def test_a_page_without_marks_stays_as_it_is(tmp_path: Path) -> None:
     assert page.read_text(encoding="utf-8") == "before\n"
 
 
-def test_the_guide_has_the_marks_and_a_verdict_for_each_bar() -> None:
+def test_the_guide_has_the_marks_and_verdicts_on_known_bars() -> None:
     written = GUIDE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
     assert "python -m benchmarks.serving" in written
-    for bar in BARS.values():
-        assert f"| {bar.meaning} |" in written
+    table = written.partition("| what | measured | bar | |")[2].splitlines()[2:]
+    meanings = [line.split(" | ")[0].removeprefix("| ") for line in table if line.startswith("|")]
+    assert len(meanings) >= 9
+    assert set(meanings) <= {bar.meaning for bar in BARS.values()}
