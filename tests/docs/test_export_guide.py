@@ -85,7 +85,8 @@ def test_the_commands_and_the_program(server: Server, data_root: Path, tmp_path:
         difference = max(
             abs(float(probability) - expected["probability"]), abs(float(typicality) - expected["typicality"])
         )
-        assert difference < (JPEG_TOLERANCE if name.endswith(".jpg") else TOLERANCE), (name, json.dumps(expected))
+        tolerance = JPEG_TOLERANCE if name.endswith(".jpg") else TOLERANCE
+        assert difference < tolerance, (name, json.dumps(expected))
         worst = max(worst, difference)
     print(f"largest difference {worst:.1e}")
 
