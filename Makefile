@@ -37,6 +37,11 @@ $(RIVALS)/.done: requirements/bench.txt | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(RIVALS)/bin/python -r requirements/bench.txt
 	@touch $@
 
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null \
+	    || { apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null; } \
+	    || { echo "PostgreSQL is missing and could not be installed: install it (Debian: apt-get install postgresql)"; exit 1; }
+
 wrk:
 	@command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends wrk >/dev/null; } \
 	    || { echo "the load generator wrk is missing and could not be installed: install it (Debian: apt-get install wrk)"; exit 1; }
@@ -56,6 +61,13 @@ test-long: $(VENV)/.dev $(RIVALS)/.done ## train networks, embed whole sets, kil
 
 test-access: $(VENV)/.dev ## keys, scopes, tenants, quotas, rates and the audit log, also over two processes
 	$(BIN)/python -m pytest tests/access
+
+.PHONY: test-store postgresql
+STORE_TESTS ?= tests/service/store tests/service/api tests/service/jobs tests/service/test_keeping.py tests/service/test_labels.py \
+               tests/service/test_learner.py tests/service/test_mover.py tests/access
+test-store: $(VENV)/.dev postgresql ## the store on SQLite and PostgreSQL, migrations on both, the service on PostgreSQL
+	HEADSTART_TEST_DATABASE=postgresql $(BIN)/python -m pytest -m "not long and not timing" --numprocesses $(TEST_PROCESSES) \
+	    --dist loadfile $(STORE_TESTS)
 
 bench-access: $(VENV)/.dev export ## what a key, a rate limit and a tenant cost a request
 	$(BIN)/python -m benchmarks.access
@@ -128,9 +140,10 @@ lock: | $(BIN)/uv ## pin the dependencies again
 	$(COMPILE) -o requirements/serve.txt
 	$(COMPILE) --extra gpu -c requirements/serve.txt -o requirements/gpu.txt
 	$(COMPILE) --extra s3 -c requirements/serve.txt -o requirements/s3.txt
+	$(COMPILE) --extra postgres -c requirements/serve.txt -o requirements/postgres.txt
 	$(COMPILE) --extra export -c requirements/serve.txt -o requirements/export.txt
 	$(COMPILE) --extra bench -c requirements/serve.txt -o requirements/bench.txt
-	$(COMPILE) --extra export --extra s3 --extra dev -c requirements/export.txt -c requirements/s3.txt -o requirements/dev.txt
+	$(COMPILE) --extra export --extra s3 --extra postgres --extra dev -c requirements/export.txt -c requirements/s3.txt -c requirements/postgres.txt -o requirements/dev.txt
 
 bento: export ## pack the service with its extractor: import it into the model store, bentoml build
 	$(BIN)/python deploy/bento.py .headstart/extractors/$(EXTRACTOR)

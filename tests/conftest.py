@@ -6,9 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.service.store.databases import chosen_database_url, database_url, migrated_template, postgres
+
 if TYPE_CHECKING:
     from training.finetune import FinetuneOptions, Progress
     from training.finetune.run import Finetuned
+
+__all__ = ["chosen_database_url", "database_url", "migrated_template", "postgres"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CELLS_PER_CLASS = 6

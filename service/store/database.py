@@ -23,6 +23,7 @@ from service.store.quick import QuickReads
 from service.store.sqlite import Sqlite
 
 BUSY_TIMEOUT_S = 10.0
+POSTGRESQL_DRIVER = "postgresql+psycopg"  # the one that is tested, where the URL names none
 BACKENDS: dict[str, type[Backend]] = {"sqlite": Sqlite, "postgresql": Postgresql}
 
 
@@ -192,7 +193,7 @@ def _parse(database_url: str) -> URL:
         ) from error
     if url.get_backend_name() not in BACKENDS:
         raise DatabaseUrlError(f"{_shown(url)}: expected a URL of {' or '.join(sorted(BACKENDS))}")
-    return url
+    return url.set(drivername=POSTGRESQL_DRIVER) if url.drivername == "postgresql" else url
 
 
 def _shown(url: URL) -> str:

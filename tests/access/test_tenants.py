@@ -1,13 +1,11 @@
 """A store is opened for a caller: what belongs to another tenant is not there, whatever its name."""
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from alembic import command
 
 from service.store import (
     Caller,
@@ -22,8 +20,6 @@ from service.store import (
     TenantNotFoundError,
     embeddings,
 )
-from service.store.database import Database
-from service.store.schema import _config
 from tests.service.store.test_store import DIGEST, blob_url, change, key, url
 
 STORE = Path(embeddings.__file__).parent
@@ -177,24 +173,3 @@ def test_every_change_is_in_the_audit_log_and_what_was_undone_is_not(ours: Store
     assert (newest.tenant, newest.actor, newest.request_id) == ("theirs", "key 1", "r1")
     assert [event.action for event in ours.audit.list().items] == ["tenant.create"]
     assert len(ours.audit.list(all_tenants=True).items) == 7
-
-
-def test_the_migration_keeps_heads_and_never_gives_an_id_twice(tmp_path: Path) -> None:
-    """SQLite writes the table of heads anew, and would count on from the largest id that is still there."""
-    database = Database(url(tmp_path))
-    with database.migrating() as connection:
-        command.upgrade(_config(connection), "0004")
-    database.close()
-    columns = "name, extractor_name, extractor_digest, task, revision, last_version, created_at, updated_at"
-    values = f"'tiny', '{DIGEST}', 'single_label', 1, 0, '2026-01-01 00:00:00', '2026-01-01 00:00:00'"
-    with sqlite3.connect(tmp_path / "headstart.db") as raw:
-        for name in ("pets", "gone"):
-            raw.execute(f"INSERT INTO heads ({columns}) VALUES ('{name}', {values})")
-        raw.execute("DELETE FROM heads WHERE name = 'gone'")
-    raw.close()
-    store = Store.open(url(tmp_path), blob_url(tmp_path))
-    store.migrate()
-    kept = store.heads.get("pets")
-    assert (kept.id, kept.tenant) == (1, "default")
-    assert store.heads.commit(change("new", 1)).head.id == 3
-    store.close()

@@ -126,8 +126,10 @@ def tapped_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(tiny_folder: Path, tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", extractors=(str(tiny_folder),), threads=2)
+def settings(tiny_folder: Path, tmp_path: Path, chosen_database_url: str) -> Settings:
+    return Settings(
+        home=tmp_path / "home", database_url=chosen_database_url, extractors=(str(tiny_folder),), threads=2
+    )
 
 
 @pytest.fixture

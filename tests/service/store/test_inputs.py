@@ -2,13 +2,11 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
-from alembic import command
 
 from service.store import (
     MULTI_LABEL,
@@ -20,25 +18,10 @@ from service.store import (
     Store,
     StoreCorruptedError,
     StoreUnavailableError,
-    schema,
 )
-from service.store.database import Database
-from tests.service.store.test_store import DIGEST, blob_url, url
+from tests.service.store.test_store import DIGEST
 
 ANY_AGE = timedelta(0)
-FIRST_HEAD = f"""
-    insert into heads
-    (id, name, extractor_name, extractor_digest, task, revision, last_version, created_at, updated_at)
-    values ({{number}}, '{{name}}', 'tiny', '{DIGEST}', 'single_label', 1, 0, '2026-01-01', '2026-01-01')
-"""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(url(tmp_path), blob_url(tmp_path))
-    store.migrate()
-    yield store
-    store.close()
 
 
 def data(number: int) -> bytes:
@@ -200,21 +183,3 @@ def test_only_new_examples_and_new_support_sets_bring_inputs_or_a_choice(store: 
         Change(**base, keep_inputs=False)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="new examples"):
         Change(**base, inputs={key(2): store.inputs.write(data(2))})  # type: ignore[arg-type]
-
-
-def test_a_head_of_the_first_tables_keeps_nothing_and_its_id_is_never_given_again(tmp_path: Path) -> None:
-    database = Database(url(tmp_path))
-    with database.migrating() as connection:
-        command.upgrade(schema._config(connection), "0001")
-        for number, name in ((7, "old"), (8, "gone")):
-            connection.exec_driver_sql(FIRST_HEAD.format(number=number, name=name))
-    database.close()
-    store = Store.open(url(tmp_path), blob_url(tmp_path))
-    store.migrate()
-    store.check()
-    assert not store.heads.get("old").keep_inputs
-    store.heads.delete("gone")
-    assert commit(store, "new", 1, keep=True).id > 8
-    commit(store, "old", 1)
-    assert not store.examples.list("old").items[0].kept
-    store.close()

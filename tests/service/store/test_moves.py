@@ -1,8 +1,5 @@
 """A support set that goes to another extractor: all of it, with its head and its version, or not at all."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -16,16 +13,9 @@ from service.store import (
     Store,
     VersionNotFoundError,
 )
-from tests.service.store.test_store import DIGEST, blob_url, change, key, url
+from tests.service.store.test_store import DIGEST, change, key
 
 OTHER = "e" * 64
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(url(tmp_path), blob_url(tmp_path)) as store:
-        store.migrate()
-        yield store
 
 
 def moved(head: HeadRow, *numbers: int, version: NewVersion | None = None) -> Change:

@@ -1,20 +1,15 @@
 """The store: what is committed is there for everyone, what is refused left no trace."""
 
-import multiprocessing
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
 
 from service.store import (
     MULTI_LABEL,
@@ -30,7 +25,6 @@ from service.store import (
     Store,
     VersionNotFoundError,
 )
-from service.store.tables import metadata
 
 DIGEST = "d" * 64
 KILLS = 5
@@ -42,14 +36,6 @@ def url(folder: Path) -> str:
 
 def blob_url(folder: Path) -> str:
     return str(folder / "blobs")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(url(tmp_path), blob_url(tmp_path))
-    store.migrate()
-    yield store
-    store.close()
 
 
 def key(number: int) -> str:
@@ -69,9 +55,9 @@ def change(name: str, *numbers: int, label: str = "cat", **fields: object) -> Ch
     return replace(made, **fields)  # type: ignore[arg-type]
 
 
-def test_a_committed_head_comes_back_whole(store: Store, tmp_path: Path) -> None:
+def test_a_committed_head_comes_back_whole(store: Store, database_url: str, tmp_path: Path) -> None:
     committed = store.heads.commit(change("pets", 1, 2))
-    other = Store.open(url(tmp_path), blob_url(tmp_path))
+    other = Store.open(database_url, blob_url(tmp_path))
     assert other.heads.get("pets") == committed.head
     assert other.heads.summary("pets").label_counts == {"cat": 2}
     published = other.heads.published("pets")
@@ -226,37 +212,14 @@ def test_hostile_text_is_kept_as_it_is(store: Store, text: str) -> None:
     assert [row.label for row in store.examples.list(text, label=text).items] == [text]
 
 
-def test_a_database_that_is_not_migrated_is_not_ready(tmp_path: Path) -> None:
-    store = Store.open(url(tmp_path), blob_url(tmp_path))
+def test_a_database_that_is_not_migrated_is_not_ready(database_url: str, tmp_path: Path) -> None:
+    store = Store.open(database_url, blob_url(tmp_path))
     with pytest.raises(SchemaError):
         store.check()
     store.migrate()
     store.migrate()
     store.check()
     store.close()
-
-
-def test_migrations_make_the_tables_that_the_code_expects(store: Store, tmp_path: Path) -> None:
-    engine = create_engine(url(tmp_path))
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-    engine.dispose()
-
-
-def _migrate(folder: Path) -> None:
-    store = Store.open(url(folder), blob_url(folder))
-    store.migrate()
-    store.close()
-
-
-def test_two_processes_may_migrate_at_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_migrate, args=(tmp_path,)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
 
 
 WRITER = """
@@ -271,7 +234,9 @@ for i in range(int(sys.argv[2]), 10_000_000):
 """
 
 
-def test_what_a_killed_writer_was_told_is_there_and_nothing_half(store: Store, tmp_path: Path) -> None:
+def test_what_a_killed_writer_was_told_is_there_and_nothing_half(tmp_path: Path) -> None:
+    with Store.open(url(tmp_path), blob_url(tmp_path)) as store:
+        store.migrate()
     acknowledged = 0
     for _ in range(KILLS):
         writer = subprocess.Popen(
