@@ -66,7 +66,7 @@ test-access: $(VENV)/.dev ## keys, scopes, tenants, quotas, rates and the audit 
 STORE_TESTS ?= tests/service/store tests/service/api tests/service/jobs tests/service/test_keeping.py tests/service/test_labels.py \
                tests/service/test_learner.py tests/service/test_mover.py tests/access
 test-store: $(VENV)/.dev postgresql ## the store on SQLite and PostgreSQL, migrations on both, the service on PostgreSQL
-	HEADSTART_TEST_DATABASE=postgresql $(BIN)/python -m pytest -m "not long and not timing" --numprocesses $(TEST_PROCESSES) \
+	TEST_DATABASE=postgresql $(BIN)/python -m pytest -m "not long and not timing" --numprocesses $(TEST_PROCESSES) \
 	    --dist loadfile $(STORE_TESTS)
 
 bench-access: $(VENV)/.dev export ## what a key, a rate limit and a tenant cost a request

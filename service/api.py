@@ -15,6 +15,7 @@ from service.engine import Engine
 from service.envelope import Envelope, install_error_handlers, refusal
 from service.ingest import LingeringClose
 from service.lane import Lane, Stop
+from service.once import OnceOnly, carry_out_once, install_repeats
 from service.routes import BUSY, RESOURCES, WATCHED
 from service.routes.common import known_parameters
 from service.sessions import Device
@@ -59,13 +60,17 @@ def create_app(settings: Settings, device: Device | None = None) -> FastAPI:
     app.state.engine = None
     app.state.settings = settings
     for router in RESOURCES:
-        app.include_router(router, dependencies=[Depends(dependency) for dependency in SHARED])
+        app.include_router(
+            router, dependencies=[Depends(dependency) for dependency in (*SHARED, carry_out_once)]
+        )
     for router in WATCHED:
         app.include_router(router)
     require_declared(route for router in (*RESOURCES, *WATCHED) for route in router.routes)
     document_access(app)
+    install_repeats(app)
     install_error_handlers(app, note_refusal)
     app.add_middleware(Lane, stops=_stops(), refusal=refusal)
+    app.add_middleware(OnceOnly)
     app.add_middleware(Envelope)
     app.add_middleware(LingeringClose)
     return app

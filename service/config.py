@@ -188,6 +188,9 @@ class Settings:
     audit_days: int = _setting(
         400, _integer(0, 36500), "days that the audit log goes back, seen to at each start; 0: for ever"
     )
+    idempotency_hours: int = _setting(
+        24, _integer(1, 8760), "hours for which a request with an `Idempotency-Key` is answered as before"
+    )
     fetch_urls: bool = _setting(False, _flag, "fetch inputs that are given as http(s) URLs")
     fetch_timeout_s: float = _setting(10.0, _number(0.1, 600), "time allowed to fetch one URL, in seconds")
     max_in_progress: int = _setting(

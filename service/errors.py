@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.store.errors import (
+    AnswerLostError,
     ExampleNotFoundError,
     ExtractorExistsError,
     ExtractorInUseError,
     ExtractorNotFoundError,
     HeadNotFoundError,
+    IdempotencyKeyReusedError,
     InputNotKeptError,
     InvalidTextError,
     JobExistsError,
     JobNotFoundError,
     QuotaExceededError,
+    RequestInProgressError,
+    RequestTakenOverError,
     RevisionConflictError,
     StoreUnavailableError,
     TenantNotFoundError,
@@ -58,6 +62,10 @@ STATUS_OF_ERROR: Mapping[type[HeadstartError], int] = {
     JobNotFoundError: 404,
     JobExistsError: 409,
     RevisionConflictError: 409,
+    RequestInProgressError: 409,
+    RequestTakenOverError: 409,
+    AnswerLostError: 409,
+    IdempotencyKeyReusedError: 422,
     InvalidTextError: 422,
     QuotaExceededError: 403,
     TenantNotFoundError: 403,
@@ -145,8 +153,10 @@ def status_of(error: HeadstartError) -> int:
 def api_error(error: HeadstartError) -> ApiError:
     """A domain error as the answer that documents it."""
     status = status_of(error)
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    return ApiError(status, error.code, str(error), headers=headers)
+    is_passing = status == 503 or isinstance(error, RequestInProgressError)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if is_passing else {}
+    details = {"done": error.done} if isinstance(error, AnswerLostError) else {}
+    return ApiError(status, error.code, str(error), details=details, headers=headers)
 
 
 def batch_error(items: Sequence[ItemError], total: int) -> ApiError:

@@ -2,10 +2,11 @@
 
 from service.store.access_records import AuditEvent, KeyRow, Limits, NewKey, TenantRow, Usage
 from service.store.blobs import BlobEntry, BlobStore
-from service.store.caller import DEFAULT_TENANT, Caller
+from service.store.caller import DEFAULT_TENANT, Caller, Once
 from service.store.changes import Change, Committed, NewExample, NewInput, NewVersion, Vector
 from service.store.claims import Claims, JobProgress
 from service.store.errors import (
+    AnswerLostError,
     BlobNotFoundError,
     BlobUrlError,
     DatabaseUrlError,
@@ -17,6 +18,7 @@ from service.store.errors import (
     ExtractorNotFoundError,
     ExtractorUnavailableError,
     HeadNotFoundError,
+    IdempotencyKeyReusedError,
     InputNotKeptError,
     InvalidTextError,
     JobExistsError,
@@ -24,6 +26,8 @@ from service.store.errors import (
     JobNotFoundError,
     KeyNotFoundError,
     QuotaExceededError,
+    RequestInProgressError,
+    RequestTakenOverError,
     RevisionConflictError,
     SchemaError,
     StoreCorruptedError,
@@ -35,6 +39,7 @@ from service.store.errors import (
     VersionNotFoundError,
     unpublished,
 )
+from service.store.idempotency import KeptAnswer
 from service.store.job_events import NewEvent
 from service.store.jobs import Jobs
 from service.store.records import (
@@ -73,6 +78,7 @@ __all__ = [
     "RUNNING",
     "SINGLE_LABEL",
     "SUCCEEDED",
+    "AnswerLostError",
     "AuditEvent",
     "BlobEntry",
     "BlobNotFoundError",
@@ -95,6 +101,7 @@ __all__ = [
     "HeadNotFoundError",
     "HeadRow",
     "HeadSummary",
+    "IdempotencyKeyReusedError",
     "InputNotKeptError",
     "InvalidTextError",
     "JobEvent",
@@ -106,6 +113,7 @@ __all__ = [
     "JobRow",
     "JobState",
     "Jobs",
+    "KeptAnswer",
     "KeyNotFoundError",
     "KeyRow",
     "Limits",
@@ -114,9 +122,12 @@ __all__ = [
     "NewInput",
     "NewKey",
     "NewVersion",
+    "Once",
     "Page",
     "Published",
     "QuotaExceededError",
+    "RequestInProgressError",
+    "RequestTakenOverError",
     "RevisionConflictError",
     "SchemaError",
     "Served",

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
-from service.store import tables
+from service.store import idempotency, tables
 from service.store.access_records import AuditEvent
 from service.store.caller import Caller
 from service.store.database import Database
@@ -83,7 +83,17 @@ def record(
     *,
     outcome: str = DONE,
 ) -> None:
-    """Write an event inside the transaction of what it tells; `detail` must be JSON."""
+    """Write an event inside the transaction of what it tells; `detail` must be JSON.
+
+    What was done is also noted with the caller's `Idempotency-Key`, if the request has one.
+
+    Raises
+    ------
+    RequestTakenOverError
+        The transaction must be undone.
+    """
+    if outcome == DONE:
+        idempotency.settle(connection, caller, {"action": action, "target": target, **(detail or {})})
     values = {
         "at": datetime.now(UTC),
         "tenant": caller.tenant,

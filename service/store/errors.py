@@ -19,6 +19,10 @@
     ├── TenantNameError            a name that no tenant can have
     ├── QuotaExceededError         the tenant would have more than it may have
     ├── KeyNotFoundError           no API key of that id
+    ├── IdempotencyKeyReusedError  the key was used for another request
+    ├── RequestInProgressError     another attempt at the request is at work
+    ├── RequestTakenOverError      another attempt has taken the request over
+    ├── AnswerLostError            the request was carried out, and its answer was not kept
     ├── InvalidTextError           a string that no database can hold: U+0000 or a lone surrogate
     ├── BlobNotFoundError          no blob of that key, or none any more
     ├── BlobUrlError               a URL that names no place where blobs can be kept
@@ -32,6 +36,7 @@ A store that is unavailable may come back: nothing was written, and the same cal
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from training.errors import HeadstartError
 
@@ -202,6 +207,46 @@ class KeyNotFoundError(StoreError):
 
     def __init__(self, key_id: str) -> None:
         super().__init__(f"there is no key {key_id!r}")
+
+
+class IdempotencyKeyReusedError(StoreError):
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"the Idempotency-Key {key!r:.80} was used for another request: method, path, query and body must"
+            " be the same"
+        )
+
+
+class RequestInProgressError(StoreError):
+    code = "request_in_progress"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the request with the Idempotency-Key {key!r:.80} is being carried out; try again")
+
+
+class RequestTakenOverError(StoreError):
+    code = "request_taken_over"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"another attempt at the request with the Idempotency-Key {key!r:.80} has taken its place;"
+            " this one changed nothing"
+        )
+
+
+class AnswerLostError(StoreError):
+    """`done` tells what the request did."""
+
+    code = "answer_lost"
+
+    def __init__(self, key: str, done: Mapping[str, Any] | None) -> None:
+        self.done = dict(done or {})
+        super().__init__(
+            f"the request with the Idempotency-Key {key!r:.80} was carried out, but the server ended before"
+            " its answer was kept: `done` tells what it did"
+        )
 
 
 class InvalidTextError(StoreError):

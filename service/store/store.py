@@ -14,6 +14,7 @@ from service.store.embeddings import Embeddings
 from service.store.examples import Examples
 from service.store.extractors import Extractors
 from service.store.heads import Heads
+from service.store.idempotency import Idempotency
 from service.store.inputs import Inputs
 from service.store.jobs import Jobs
 from service.store.keys import Keys
@@ -41,6 +42,7 @@ class Store:
     jobs : Jobs
     claims : Claims
     audit : Audit
+    idempotency : Idempotency
     keys : Keys
     tenants : Tenants
     """
@@ -58,6 +60,7 @@ class Store:
         self.jobs = Jobs(database, caller)
         self.claims = Claims(database)
         self.audit = Audit(database, caller)
+        self.idempotency = Idempotency(database, caller)
         self.keys = Keys(database, caller)
         self.tenants = Tenants(database, caller)
 

@@ -48,6 +48,7 @@ SCOPE_LENGTH = 16
 ACTOR_LENGTH = 300
 ACTION_LENGTH = 64
 REQUEST_ID_LENGTH = 128
+IDEMPOTENCY_KEY_LENGTH = 255
 
 metadata = MetaData(
     naming_convention={
@@ -283,3 +284,22 @@ workers = Table(
     Column("name", String(WORKER_LENGTH), primary_key=True),
     Column("seen_at", UtcDateTime, nullable=False),
 )
+
+# `body` and what is beside it are of the answer; `detail` tells what was done where no answer was kept.
+idempotent_requests = Table(
+    "idempotent_requests",
+    metadata,
+    Column("tenant", ClientText, ForeignKey("tenants.name"), primary_key=True),
+    Column("key", String(IDEMPOTENCY_KEY_LENGTH), primary_key=True),
+    Column("fingerprint", Digest, nullable=False),
+    Column("token", String(ID_LENGTH), nullable=False),
+    Column("state", String(STATE_LENGTH), nullable=False),
+    Column("lease_until", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("status", Integer),
+    Column("headers", JSON(none_as_null=True)),
+    Column("detail", JSON(none_as_null=True)),
+    Column("body", LargeBinary),
+)
+Index("ix_idempotent_requests_expires_at", idempotent_requests.c.expires_at)

@@ -10,8 +10,8 @@ from service.store import Store
 from tests.service.store.postgres import PostgresServer, binaries, running_postgres
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
-# `make test-store` says postgresql: the tests of the store then run on both, those of the service on that one.
-CHOSEN = os.environ.get("HEADSTART_TEST_DATABASE", SQLITE)
+# `make test-store` says postgresql: the store's tests then run on both, those of the service on that one.
+CHOSEN = os.environ.get("TEST_DATABASE", SQLITE)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
-"""A PostgreSQL server of the tests' own: in a temporary folder, on a free loopback port, as an unprivileged user.
+"""A PostgreSQL server of the tests' own: in a temporary folder, on a free loopback port, by a plain user.
 
-Its binaries come from the system (Debian: `apt-get install postgresql`). Nothing else on the machine is touched.
+Its binaries come from the system (Debian: `apt-get install postgresql`). It touches nothing else.
 """
 
 import os
