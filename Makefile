@@ -139,6 +139,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-e
 lock: | $(BIN)/uv ## pin the dependencies again
 	$(COMPILE) -o requirements/serve.txt
 	$(COMPILE) --extra gpu -c requirements/serve.txt -o requirements/gpu.txt
+	$(COMPILE) --extra otel -c requirements/serve.txt -o requirements/otel.txt
 	$(COMPILE) --extra s3 -c requirements/serve.txt -o requirements/s3.txt
 	$(COMPILE) --extra postgres -c requirements/serve.txt -o requirements/postgres.txt
 	$(COMPILE) --extra export -c requirements/serve.txt -o requirements/export.txt

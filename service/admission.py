@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
+from service import metrics
 from service.errors import ApiError
 from service.patience import Patience, current_patience, set_patience
 
@@ -61,11 +62,13 @@ class Admission:
         if len(self._admitted) >= self._most:
             raise self._full()
         self._admitted.add(patience)
+        metrics.IN_PROGRESS.inc()
         set_patience(patience)
         try:
             yield
         finally:
             self._admitted.discard(patience)
+            metrics.IN_PROGRESS.dec()
             taken_s = time.monotonic() - patience.since
             self._typical_s += 0.1 * (taken_s - self._typical_s)
 

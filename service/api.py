@@ -19,6 +19,7 @@ from service.once import OnceOnly, carry_out_once, install_repeats
 from service.routes import BUSY, RESOURCES, WATCHED
 from service.routes.common import known_parameters
 from service.sessions import Device
+from service.tracing import Traced, is_tracing
 from training import __version__
 
 # What every route of a resource depends on.
@@ -71,6 +72,8 @@ def create_app(settings: Settings, device: Device | None = None) -> FastAPI:
     install_error_handlers(app, note_refusal)
     app.add_middleware(Lane, stops=_stops(), refusal=refusal)
     app.add_middleware(OnceOnly)
+    if is_tracing():
+        app.add_middleware(Traced)
     app.add_middleware(Envelope)
     app.add_middleware(LingeringClose)
     return app

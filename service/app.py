@@ -33,6 +33,7 @@ from service.devices.settings import without_process
 from service.devices.supervisor import start_processes
 from service.engine import prepare
 from service.logs import configure_logging
+from service.tracing import exporter_named, start_tracing
 from service.wire import ignore_upgrade, install_protocol, install_stop_signal
 from training.errors import HeadstartError
 
@@ -57,6 +58,8 @@ configure_logging(SETTINGS.log_level)
 install_protocol()
 # The parent has started the processes of the devices, if there are any, before its workers.
 DEVICE = RemoteDevice.of(devices_folder(SETTINGS.home, os.getppid())) if IS_WORKER else None
+if IS_WORKER:
+    start_tracing(exporter_named(os.environ))
 REST = create_app(SETTINGS if DEVICE else without_process(SETTINGS), DEVICE)
 install_stop_signal(lambda: end_streams(REST))
 
@@ -95,6 +98,7 @@ class Headstart:
     def prepare() -> None:
         """Runs once, in the parent of the worker processes, before they start; ends it if they could not."""
         try:
+            exporter_named(os.environ)
             make_metrics_folder(SETTINGS.home, os.getpid())
             metrics, sockets = (
                 folder(SETTINGS.home, os.getpid()) for folder in (metrics_folder, devices_folder)

@@ -5,6 +5,7 @@ A row is an embedding followed by the taps of an extractor that has them. An inp
 its bytes, an extractor by its digest. Knows no heads and no HTTP.
 """
 
+import contextvars
 import copy
 import hashlib
 import threading
@@ -200,7 +201,10 @@ class Embedder:
         def work() -> list[_Work]:
             return [compute(chunk) for chunk in left]
 
-        joined = [self._joining.submit(work) for _ in range(min(self._turns.at_once, len(chunks)) - 1)]
+        joined = [
+            self._joining.submit(contextvars.copy_context().run, work)
+            for _ in range(min(self._turns.at_once, len(chunks)) - 1)
+        ]
         try:
             parts = work()
         finally:

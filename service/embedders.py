@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from service import metrics
 from service.config import Settings
 from service.embedder import Embedder
 from service.errors import ApiError
@@ -175,6 +176,7 @@ def embedder_of(
     origin: Mapping[str, Any] | None = None,
 ) -> Embedder:
     """The embedder of a loaded extractor, with caches as the settings say."""
+    metrics.EXTRACTORS.labels(extractor.name, extractor.digest[:12], extractor.provider).set(1)
     return Embedder(
         extractor,
         store,

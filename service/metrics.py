@@ -14,10 +14,13 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.tracing import record_stage
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -45,6 +48,17 @@ BATCH_SECONDS = Histogram(
 QUEUE_SECONDS = Histogram(
     "headstart_device_queue_seconds", "Time that images waited for a device, in seconds.", buckets=SECONDS
 )
+EXTRACTORS = Gauge(
+    "headstart_extractor_loaded",
+    "1 for each loaded extractor, with the provider that it runs on.",
+    ["extractor", "digest", "provider"],
+    multiprocess_mode="livemax",
+)
+IN_PROGRESS = Gauge(
+    "headstart_requests_in_progress",
+    "Requests with inputs that are in progress now.",
+    multiprocess_mode="livesum",
+)
 PREDICTIONS = Counter("headstart_predictions", "Predicted inputs, by whether they were unknown.", ["unknown"])
 VERSIONS = Counter("headstart_versions_trained", "Head versions trained.")
 
@@ -55,8 +69,9 @@ _source = lru_cache(EMBEDDINGS.labels)
 
 
 def observe_stage(name: str, seconds: float) -> None:
-    """Observe `headstart_stage_seconds{stage=name}`."""
+    """Observe `headstart_stage_seconds{stage=name}`; also a span of the request, where spans are exported."""
     _stage(name).observe(seconds)
+    record_stage(name, seconds)
 
 
 def count_embeddings(source: str, count: int) -> None:

@@ -14,7 +14,7 @@ NOT_OF_THE_API = {
     "blob_not_found", "device_busy", "device_unavailable", "duplicate_example", "embedding_not_found",
     "exposed", "extractor_exists", "extractor_in_use", "headstart_error", "invalid_blob_url",
     "invalid_database_url", "invalid_extractor", "invalid_tenant", "job_lost", "job_stopped", "key_not_found",
-    "store_error", "tenant_exists", "tenant_not_found", "weights_unavailable",
+    "store_error", "tracing_unavailable", "tenant_exists", "tenant_not_found", "weights_unavailable",
 }  # fmt: skip
 
 

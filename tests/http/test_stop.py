@@ -1,5 +1,7 @@
 """A server that is asked to stop: it finishes what it can, and no client holds it up."""
 
+import http.client
+import itertools
 import signal
 import socket
 import sqlite3
@@ -58,6 +60,48 @@ def test_a_batch_that_takes_too_long_is_given_up_and_leaves_nothing(
     with sqlite3.connect(server.home / "headstart.db") as database:
         for table in ("heads", "examples", "versions"):
             assert database.execute(f"select count(*) from {table}").fetchone() == (0,)
+
+
+def test_under_load_every_request_that_was_sent_is_answered(
+    server: Server, photos: dict[str, list[Path]]
+) -> None:
+    with server.client() as client:
+        taught = [(label, path) for label, paths in photos.items() for path in paths[:5]]
+        client.put("/v1/heads/pets", files=multipart(taught)).raise_for_status()
+    address = httpx.URL(server.url)
+    bodies = [path.read_bytes() for path in photos["cat"][:40]]
+    answers: list[tuple[int, str | None]] = []
+    failures: list[Exception] = []
+
+    def ask(client: int) -> None:
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
+        last = None
+        for number in itertools.count():
+            body = bodies[number % len(bodies)] + f"{client} {number}".encode()  # not cached
+            try:
+                connection.request("POST", "/v1/heads/pets/predict", body)
+                response = connection.getresponse()
+                response.read()
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(error)
+                return
+            last = response.getheader("connection")
+            answers.append((response.status, last))
+            if last == "close":
+                return
+
+    clients = [threading.Thread(target=ask, args=(client,)) for client in range(8)]
+    for thread in clients:
+        thread.start()
+    while len(answers) < 2 * len(clients):
+        time.sleep(0.01)
+    server.process.send_signal(signal.SIGTERM)
+    for thread in clients:
+        thread.join()
+    server.process.wait(STOP_TIMEOUT_S)
+    assert not failures
+    assert {status for status, _ in answers} == {200}
+    assert sum(connection == "close" for _, connection in answers) == len(clients)
 
 
 def test_a_stream_of_events_is_ended_rather_than_cut_off(server: Server) -> None:
