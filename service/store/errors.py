@@ -28,6 +28,8 @@
     ├── BlobUrlError               a URL that names no place where blobs can be kept
     ├── DatabaseUrlError           a URL that names no database that can be used
     ├── SchemaError                the tables are missing, older or newer than this code
+    ├── HomeNotEmptyError          a backup was to be restored where there is something to lose
+    ├── HomeInUseError             a backup was to be restored under servers that run
     └── StoreUnavailableError      locked for too long, disk full, not writable, connection lost
         ├── StoreCorruptedError    the database is damaged
         └── ExtractorUnavailableError  a file of a registered extractor is missing, damaged or not readable
@@ -273,6 +275,19 @@ class DatabaseUrlError(StoreError):
 
 class SchemaError(StoreError):
     code = "schema_mismatch"
+
+
+class HomeNotEmptyError(StoreError):
+    code = "home_not_empty"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where} has heads, keys, extractors or an audit log already: choose another, or --replace"
+        )
+
+
+class HomeInUseError(StoreError):
+    code = "home_in_use"
 
 
 class StoreUnavailableError(StoreError):

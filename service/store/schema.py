@@ -33,11 +33,11 @@ def migrate(database: Database) -> None:
     StoreUnavailableError
     """
     with database.snapshot() as connection:
-        if _revision(connection) == newest():
+        if revision(connection) == newest():
             return
     with database.migrating() as connection:
         # Asked again: another process may have migrated while this one waited.
-        if _revision(connection) != newest():
+        if revision(connection) != newest():
             command.upgrade(_config(connection), "head")
 
 
@@ -48,7 +48,7 @@ def check(connection: Connection) -> None:
     ------
     SchemaError
     """
-    found = _revision(connection)
+    found = revision(connection)
     if found != newest():
         raise SchemaError(
             f"the database is at schema {found}, this version needs {newest()}: migrate it first"
@@ -61,12 +61,26 @@ def newest() -> str:
     return str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
 
 
+def require_known(revision: str) -> None:
+    """Refuse a schema that this code cannot bring up to date.
+
+    Raises
+    ------
+    SchemaError
+        It is of a newer version of Headstart.
+    """
+    if revision not in _known():
+        raise SchemaError(
+            f"schema {revision} is not known to this version of Headstart: it is of a newer one; use that"
+        )
+
+
 @cache
 def _known() -> frozenset[str]:
     return frozenset(script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 
 
-def _revision(connection: Connection) -> str | None:
+def revision(connection: Connection) -> str | None:
     """The schema of the database, None if it has no tables yet."""
     found = MigrationContext.configure(connection).get_current_revision()
     if found is not None and found not in _known():

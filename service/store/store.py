@@ -1,10 +1,12 @@
 """The store: everything that is remembered, rows and blobs, behind one object. Knows no HTTP, no training."""
 
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy import select
 
-from service.store import schema
+from service.store import copies, schema
 from service.store.audit import Audit
 from service.store.blobs import BlobStore
 from service.store.caller import Caller
@@ -110,6 +112,35 @@ class Store:
         with self._database.snapshot() as connection:
             connection.execute(select(1))
             schema.check(connection)
+
+    def write_copy(self, path: Path) -> str:
+        """All rows, as they are at one moment, as a SQLite file that is not there yet; its schema.
+
+        Others go on to read and write. The blobs that the rows name are not in it.
+
+        Raises
+        ------
+        SchemaError, StoreUnavailableError
+        """
+        return copies.write_copy(self._database, path)
+
+    def read_copy(self, path: Path, *, replace: bool, before: Callable[[], None]) -> None:
+        """Take the rows of a copy instead of those that are there: all of them, or none.
+
+        Parameters
+        ----------
+        path : a copy at the schema of this code.
+        replace : whether what the database has may go.
+        before : called once nothing stands in the way, before the first row is there.
+
+        Raises
+        ------
+        HomeNotEmptyError
+            There is something to lose.
+        HomeInUseError, StoreUnavailableError
+            Others use the database, or it cannot be written to.
+        """
+        copies.read_copy(self._database, path, replace=replace, before=before)
 
     def close(self) -> None:
         """Close all connections; later calls raise StoreUnavailableError."""
