@@ -144,7 +144,7 @@ lock: | $(BIN)/uv ## pin the dependencies again
 	$(COMPILE) --extra postgres -c requirements/serve.txt -o requirements/postgres.txt
 	$(COMPILE) --extra export -c requirements/serve.txt -o requirements/export.txt
 	$(COMPILE) --extra bench -c requirements/serve.txt -o requirements/bench.txt
-	$(COMPILE) --extra export --extra s3 --extra postgres --extra dev -c requirements/export.txt -c requirements/s3.txt -c requirements/postgres.txt -o requirements/dev.txt
+	$(COMPILE) --extra export --extra otel --extra s3 --extra postgres --extra dev -c requirements/export.txt -c requirements/otel.txt -c requirements/s3.txt -c requirements/postgres.txt -o requirements/dev.txt
 
 bento: export ## pack the service with its extractor: import it into the model store, bentoml build
 	$(BIN)/python deploy/bento.py .headstart/extractors/$(EXTRACTOR)
