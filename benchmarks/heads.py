@@ -15,8 +15,10 @@ Both by the clock on the wall with the threads that they take by themselves, and
 one thread, which other processes on the machine disturb less.
 
     python -m benchmarks.heads [--seeds 10] [--runs 50] [--shots 1 5 20 50] [--quick]
+    python -m benchmarks.heads --speed-only [242x5 1000x20 large stack ...]
 
-Prints tables, then the bars, then one JSON line.
+Prints tables, then the bars, then one JSON line. The second prints the times alone, of all sizes or of some:
+what needs a quiet machine.
 """
 
 import argparse
@@ -203,7 +205,7 @@ def speed(classes: int, shots: int, base: Floats) -> dict[str, float]:
     return row
 
 
-def measure_speed(base: Floats, quick: bool) -> list[dict[str, float]]:
+def measure_speed(base: Floats, bars: Sequence[tuple[int, int, float]]) -> list[dict[str, float]]:
     print(
         "The bar is plain_ratio; as_good_ratio and processor time on one thread (_cpu) are for information."
     )
@@ -211,7 +213,7 @@ def measure_speed(base: Floats, quick: bool) -> list[dict[str, float]]:
     columns = ("accuracy", "plain", *timed, *(f"{column}_cpu" for column in timed))
     print(f"{'classes':>8}{'shots':>6}{'bar':>6}" + "".join(f"{column:>18}" for column in columns))
     table = []
-    for classes, shots, bar in SPEED_BARS[:3] if quick else SPEED_BARS:
+    for classes, shots, bar in bars:
         row = {**speed(classes, shots, base), "bar": bar}
         figures = "".join(f"{row.get(column, float('nan')):>18.3f}" for column in columns)
         print(f"{classes:>8}{shots:>6}{bar:>6.0f}{figures}", flush=True)
@@ -258,6 +260,19 @@ def measure_stack(base: Floats) -> dict[str, float]:
     return row
 
 
+def measure_times(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `--speed-only` asks for."""
+    base = embed_sets(arguments, ("imagenet_sample",))["imagenet_sample"].embeddings
+    asked = set(arguments.speed_only)
+    sizes = [row for row in SPEED_BARS if not asked or f"{row[0]}x{row[1]}" in asked]
+    result: dict[str, Any] = {"speed": measure_speed(base, sizes) if sizes else []}
+    if not asked or "stack" in asked:
+        result["stack"] = measure_stack(base)
+    if not asked or "large" in asked:
+        result["large"] = large()
+    return result
+
+
 def bars(
     result: dict[str, Any], quality_table: dict[tuple[str, int], dict[str, float]]
 ) -> Iterator[tuple[str, bool]]:
@@ -277,6 +292,11 @@ def bars(
     yield f"reported accuracy off by <= 4 points at 20 of each, mean over the sets: {off:.4f}", off <= 0.04
     covered = min(row["covered"] for row in result["interval"].values())
     yield f"its interval holds the truth in >= 90 % of the runs, worst set: {covered:.2f}", covered >= 0.9
+    yield from speed_bars(result)
+
+
+def speed_bars(result: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Those of them that are about time and memory, as far as it was measured."""
     for row in result["speed"]:
         size = f"{row['classes']:.0f} classes x {row['shots']:.0f}"
         ratio = row["plain_ratio"]
@@ -289,8 +309,9 @@ def bars(
         peak, grams = result["large"]["peak_bytes"], result["large"]["grams"]
         yield f"100,000 examples within 2 GiB: {peak / 2**30:.2f}", peak <= LARGE_BYTES
         yield f"at the cost of <= 3 Gram matrices: {grams:.2f}", grams <= LARGE_GRAMS
-    products = result["stack"]["products"]
-    yield f"1,000 heads at <= 2 matrix products: {products:.2f}", products <= STACK_PRODUCTS
+    if "stack" in result:
+        products = result["stack"]["products"]
+        yield f"1,000 heads at <= 2 matrix products: {products:.2f}", products <= STACK_PRODUCTS
 
 
 def main() -> None:
@@ -300,12 +321,23 @@ def main() -> None:
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5, 20, 50])
     parser.add_argument("--quick", action="store_true", help="without the largest sizes")
     parser.add_argument("--large", action="store_true", help="only 100,000 examples, as a JSON line")
+    parser.add_argument(
+        "--speed-only",
+        nargs="*",
+        metavar="SIZE",
+        choices=[*(f"{classes}x{shots}" for classes, shots, _ in SPEED_BARS), "large", "stack"],
+        help="only times: of all sizes, or of some",
+    )
     add_arguments(parser)
     arguments = parser.parse_args()
     if arguments.large:
         measure_large()
         return
     warnings.simplefilter("ignore", ConvergenceWarning)
+    if arguments.speed_only is not None:
+        times = measure_times(arguments)
+        conclude(times, list(speed_bars(times)))
+        return
     sets = embed_sets(arguments, (*SETS, "imagenet_sample"))
     base = sets["imagenet_sample"].embeddings
     table = measure_quality(sets, arguments.shots, arguments.seeds)
@@ -313,12 +345,15 @@ def main() -> None:
         "quality": [{"set": name, "shots": shots, **row} for (name, shots), row in table.items()],
         "interval": measure_interval(sets, 20, arguments.runs),
         "unknown": measure_unknown(sets, 20, arguments.seeds),
-        "speed": measure_speed(base, arguments.quick),
+        "speed": measure_speed(base, SPEED_BARS[:3] if arguments.quick else SPEED_BARS),
         "stack": measure_stack(base),
     }
     if not arguments.quick:
         result["large"] = large()
-    outcome = list(bars(result, table))
+    conclude(result, list(bars(result, table)))
+
+
+def conclude(result: dict[str, Any], outcome: Sequence[tuple[str, bool]]) -> None:
     for message, cleared in outcome:
         print("ok  " if cleared else "MISS", message)
     line = {"benchmark": "heads", "bars_missed": sum(not cleared for _, cleared in outcome), **result}
