@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.heads.calibration import calibrate
-from training.heads.figures import SURE, multi_figures, single_figures, wilson_interval
+from training.heads.figures import wilson_interval
 from training.heads.options import FitOptions
 from training.heads.pairing import Paired, paired_difference
 from training.heads.report import DEPENDENCE, HeldOut, accuracy_interval
@@ -50,17 +50,12 @@ def judge(support: SupportSet, options: FitOptions) -> Judged:
     selected = select(support, options)
     fit = selected.fit
     held = HeldOut.of(support, selected, calibrate(support, fit.rows, fit.held_out, fit.margin))
-    total, classes = len(held.truth), len(support.labels)
+    total, classes = len(held.rows), len(support.labels)
     names = tuple(layer.name for layer in support.layers)
     right, chance = np.full(len(support), np.nan), 1 / classes if support.is_single else 0.5
     if not total:
         return Judged(names, 0, None, None, None, None, None, chance, right)
-    if support.is_single:
-        right[held.rows] = held.truth.argmax(axis=1) == held.chances.argmax(axis=1)
-    else:
-        right[held.rows] = ((held.chances >= SURE) == held.truth).all(axis=1)
-    measure = single_figures if support.is_single else multi_figures
-    figures = measure(held.labels, held.truth, held.chances)
+    right[held.rows], figures = held.right, held.figures
     low, high = accuracy_interval(figures.correct, total, support.columns)
     balanced = figures.balanced_accuracy
     if balanced is None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from training.errors import SupportSetError
-from training.heads.figures import SURE, Flags, multi_figures, single_figures, wilson_interval
+from training.heads.figures import SURE, Answers, Flags, multi_figures, single_figures, wilson_interval
 from training.heads.head import Prediction
 from training.heads.options import SINGLE_LABEL
 from training.heads.support import NEGATIVE_LABEL
@@ -70,8 +70,10 @@ def evaluate(prediction: Prediction, labels: Sequence[Collection[str]]) -> Evalu
     known = truth.any(axis=1)
     chances = np.clip(prediction.probabilities.astype(np.float64), SMALLEST_CHANCE, LARGEST_CHANCE)
     counted = known if single else np.ones_like(known)
-    measure = single_figures if single else multi_figures
-    figures = measure(prediction.classes, truth[counted], chances[counted])
+    if single:
+        figures = single_figures(prediction.classes, Answers.of(truth[counted], chances[counted]))
+    else:
+        figures = multi_figures(prediction.classes, truth[counted], chances[counted])
     total = int(counted.sum())
     low, high = wilson_interval(figures.correct / total, total) if total else (None, None)
     rejected = prediction.unknown if single else prediction.unknown | (chances < SURE).all(axis=1)

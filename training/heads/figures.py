@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.heads.calibration import calibration_error, log_losses
+from training.heads.definite import Numbers
 from training.heads.support import Doubles, Ints
 
 NORMAL_95 = 1.959963984540054
@@ -61,35 +62,51 @@ def wilson_interval(share: float, total: float) -> tuple[float, float]:
     return 0.0 if share == 0 else middle - half, 1.0 if share == 1 else middle + half
 
 
-def single_figures(labels: Sequence[str], truth: Flags, chances: Doubles) -> Figures:
-    """Figures of answers of one label each.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """m answers of one label each.
 
-    Parameters
+    Attributes
     ----------
-    labels : k names
-    truth : (m, k) bool, one True in each row
-    chances : (m, k) float64, rows sum to 1
+    targets, given : (m,) int64, the true label and the most probable one
+    confidence : (m,) float64, probability of the most probable one
+    losses : (m,) float64, negative log probability of the true one, in nats
     """
-    targets, answers = truth.argmax(axis=1), chances.argmax(axis=1)
-    classes, total = len(labels), len(truth)
-    cells = np.bincount(targets * classes + answers, minlength=classes * classes).reshape(classes, classes)
-    right, supports, given = np.diagonal(cells), cells.sum(axis=1), cells.sum(axis=0)
+
+    targets: Ints
+    given: Ints
+    confidence: Doubles
+    losses: Doubles
+
+    @classmethod
+    def of(cls, truth: Flags, chances: Doubles) -> "Answers":
+        """From (m, k) bool with one True in each row, and probabilities (m, k) float64."""
+        targets = truth.argmax(axis=1)
+        return cls(targets, chances.argmax(axis=1), chances.max(axis=1), log_losses(chances, targets))
+
+
+def single_figures(labels: Sequence[str], answers: Answers) -> Figures:
+    """Figures of answers of one of k labels each."""
+    targets, given = answers.targets, answers.given
+    classes, total = len(labels), len(targets)
+    cells = np.bincount(targets * classes + given, minlength=classes * classes).reshape(classes, classes)
+    right, supports, said = np.diagonal(cells), cells.sum(axis=1), cells.sum(axis=0)
     recalls = _ratios(right, supports)
     return Figures(
         correct=int(right.sum()),
         supports=supports.tolist(),
-        precisions=_ratios(right, given),
+        precisions=_ratios(right, said),
         recalls=recalls,
-        f1s=_ratios(2 * right, supports + given),
+        f1s=_ratios(2 * right, supports + said),
         balanced=recalls,
         confusion=_confusion(labels, cells),
         cells=cells,
-        calibration_error=calibration_error(chances.max(axis=1), targets == answers) if total else None,
-        log_loss=float(log_losses(chances, targets).mean()) if total else None,
+        calibration_error=calibration_error(answers.confidence, targets == given) if total else None,
+        log_loss=float(answers.losses.mean()) if total else None,
     )
 
 
-def multi_figures(labels: Sequence[str], truth: Flags, chances: Doubles) -> Figures:
+def multi_figures(labels: Sequence[str], truth: Flags, chances: Numbers) -> Figures:
     """Figures of answers of any number of labels; shapes (m, k) bool and float64, k names."""
     given = chances >= SURE
     true_positive, false_positive = (given & truth).sum(axis=0), (given & ~truth).sum(axis=0)

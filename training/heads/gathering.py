@@ -67,33 +67,35 @@ def gather(
         If it is empty, has too few classes, or has a wrong shape, type or value.
     """
     single = task == SINGLE_LABEL
-    sets = _single_labels(labels) if single else _label_sets(labels)
-    if not sets:
+    sets = [] if single else _label_sets(labels)
+    names = _single_labels(labels) if single else []
+    if not len(labels):
         raise NoExamplesError("expected labelled examples of at least two classes, got none")
     array = check_embeddings(embeddings)
-    if len(array) != len(sets):
+    if len(array) != len(labels):
         raise SupportSetError(
-            f"expected one label for each embedding, got {len(array)} embeddings and {len(sets)} labels"
+            f"expected one label for each embedding, got {len(array)} embeddings and {len(labels)} labels"
         )
     layers = layers_of({EMBEDDING: array.shape[1]} if layer_dims is None else layer_dims)
     if total_dim(layers) != array.shape[1]:
         raise SupportSetError(
             f"embeddings: expected rows of {total_dim(layers)} columns, got {array.shape[1]}"
         )
-    classes = sorted({label for names in sets for label in names} - {NEGATIVE_LABEL})
-    negatives = single and any(NEGATIVE_LABEL in names for names in sets)
+    found = set(names).union(*sets)
+    classes = sorted(found - {NEGATIVE_LABEL})
+    negatives = single and NEGATIVE_LABEL in found
     if len(classes) < 2:
-        found = "none" if not classes else f"one: {classes[0]!r}"
-        raise TooFewClassesError(f"expected at least two classes, got {found}")
+        got = "none" if not classes else f"one: {classes[0]!r}"
+        raise TooFewClassesError(f"expected at least two classes, got {got}")
     halves = _digests(array, seed.to_bytes(8, "big"))
     columns = [*classes, NEGATIVE_LABEL] if negatives else classes
     number = {name: index for index, name in enumerate(columns)}
     if single:
-        codes = np.array([number[name] for (name,) in sets])
+        codes = np.array([number[name] for name in names])
         return _with_unseen(_one_label_each(array, layers, halves, codes, columns, negatives), unseen)
     indicator = np.zeros((len(sets), len(columns)), dtype=bool)
-    for row, names in enumerate(sets):
-        indicator[row, [number[name] for name in names if name != NEGATIVE_LABEL]] = True
+    for row, given in enumerate(sets):
+        indicator[row, [number[name] for name in given if name != NEGATIVE_LABEL]] = True
     return _with_unseen(_any_labels(array, layers, halves, indicator, columns), unseen)
 
 
@@ -131,10 +133,10 @@ def _hashed(array: Floats, key: bytes) -> npt.NDArray[np.uint64]:
     return np.frombuffer(digests, dtype=">u8").reshape(-1, 2).astype(np.uint64)
 
 
-def _single_labels(labels: Sequence[object]) -> list[tuple[str, ...]]:
+def _single_labels(labels: Sequence[object]) -> list[str]:
     if isinstance(labels, str):
         raise SupportSetError("labels: expected a sequence of strings, got one string")
-    return [(_label(name, index),) for index, name in enumerate(labels)]
+    return [name if type(name) is str and name else _label(name, index) for index, name in enumerate(labels)]
 
 
 def _label_sets(labels: Sequence[object]) -> list[tuple[str, ...]]:
@@ -171,11 +173,14 @@ def _one_label_each(
 ) -> SupportSet:
     by_class = np.lexsort((halves[:, 1], halves[:, 0], codes))
     starts = np.searchsorted(codes[by_class], np.arange(len(columns) + 1))
-    blocks = [by_class[start:stop] for start, stop in pairwise(starts.tolist())]
+    sorted_halves = halves[by_class]
+    spans = list(pairwise(starts.tolist()))
+    blocks = [by_class[start:stop] for start, stop in spans]
+    contents = [sorted_halves[start:stop].tobytes() for start, stop in spans]
     # Names decide between classes of equal content only: those are interchangeable. Negatives come last.
     ranked = sorted(
         range(len(columns)),
-        key=lambda code: (columns[code] == NEGATIVE_LABEL, halves[blocks[code]].tobytes(), columns[code]),
+        key=lambda code: (columns[code] == NEGATIVE_LABEL, contents[code], columns[code]),
     )
     order = np.concatenate([blocks[code] for code in ranked])
     targets = np.repeat(np.arange(len(columns)), [len(blocks[code]) for code in ranked])

@@ -6,22 +6,22 @@ empirically", 2017); the factor that was seen, drawn towards a usual one, gives 
 """
 
 from dataclasses import dataclass
-from math import ceil, log2
 
 import numpy as np
 import numpy.typing as npt
 
 from training.heads.definite import Numbers, solve_definite
-from training.heads.ridge import Solution, moments_of, solve_primal
+from training.heads.moments import Moments
+from training.heads.portion import portion_of
+from training.heads.ridge import Solution, scores_from
 from training.heads.selection import Selected
-from training.heads.support import Doubles, Ints, SupportSet, evenly
+from training.heads.support import Ints, SupportSet, evenly
 
 # Error after a doubling over error before: mean over cats_dogs, blood_cells and ham10000.
 USUAL_FACTOR = 0.85
 USUAL_WEIGHT = 8.0  # of it, in errors that were seen
 LEAST_FACTOR = 0.5
 MAX_ASKED = 512
-MAX_TRAINED = 16_384  # examples of a part: more would cost a noticeable share of the fit
 BOTH_HALVES = 512  # examples up to which both halves are trained on in turn
 
 
@@ -33,31 +33,32 @@ class Part:
     ----------
     doublings : how often the part must be doubled to be all
     rows : (h,) int64, examples that were asked about
-    scores : (h, K) float64, their scores
+    scores : (h, K), their scores
     """
 
     doublings: int
     rows: Ints
-    scores: Doubles
+    scores: Numbers
 
 
 def ask_part(support: SupportSet, selected: Selected) -> Part | None:
     """Fit to half of the examples or less, ask about others; None if a class would be without examples."""
-    doublings = max(1, ceil(log2(len(support) / MAX_TRAINED)))
-    if not support.is_single or support.distinct_counts.min() < 2**doublings:
+    portion = portion_of(support)
+    if portion is None or not len(_unknown(support, portion.known)):
         return None
-    part = _every(support, 2**doublings)
-    if not len(_unknown(support, part)):
+    if selected.span is not None and selected.solution is not None:
+        known = portion.known
+        parts = (known, ~known) if len(support) <= BOTH_HALVES else (known,)
+        gram, penalty = selected.span.gram, selected.choice.penalty
+        asked = [_dual_part(gram, selected.solution, support, penalty, part) for part in parts]
+        rows, scores = (np.concatenate(arrays) for arrays in zip(*asked, strict=True))
+    elif selected.fewer is not None:
+        rows, scores = _primal_part(support, selected, selected.fewer, portion.known)
+    else:
         return None
-    shift = 0.0 if selected.fit.shift is None else selected.fit.shift
-    if selected.span is None or selected.solution is None:
-        rows, scores = _primal_part(support, selected, part)
-        return Part(doublings, rows, scores + shift)
-    parts = (part, ~part) if len(support) <= BOTH_HALVES else (part,)
-    gram, penalty = selected.span.gram, selected.choice.penalty
-    asked = [_dual_part(gram, selected.solution, support, penalty, part) for part in parts]
-    rows, scores = (np.concatenate(arrays) for arrays in zip(*asked, strict=True))
-    return Part(doublings, rows, scores + shift)
+    if selected.fit.shift is not None:
+        scores = scores + selected.fit.shift.astype(scores.dtype)
+    return Part(portion.doublings, rows, scores)
 
 
 def forecast_accuracy(before: float, after: float, doublings: int, asked: int) -> float:
@@ -75,11 +76,6 @@ def forecast_accuracy(before: float, after: float, doublings: int, asked: int) -
     return 1 - (1 - after) * float(np.clip(factor, LEAST_FACTOR, 1.0))
 
 
-def _every(support: SupportSet, step: int) -> npt.NDArray[np.bool_]:
-    """Whether an example is one of every `step` of its class, in their canonical (random) order: (n,)."""
-    return np.asarray((np.arange(len(support)) - support.starts[support.targets]) % step == 0)
-
-
 def _unknown(support: SupportSet, part: npt.NDArray[np.bool_]) -> Ints:
     """Rows to ask a fit to `part` about."""
     rows = np.flatnonzero(~part if support.unseen is None else ~part & support.unseen)
@@ -88,14 +84,14 @@ def _unknown(support: SupportSet, part: npt.NDArray[np.bool_]) -> Ints:
 
 def _dual_part(
     gram: Numbers, solution: Solution, support: SupportSet, penalty: float, part: npt.NDArray[np.bool_]
-) -> tuple[Ints, Doubles]:
+) -> tuple[Ints, Numbers]:
     known, left_out = np.flatnonzero(part), np.flatnonzero(~part)
     asked = _unknown(support, part)
     totals = np.bincount(support.targets[known], support.weights[known], support.columns)
     weights = support.weights[known] * (totals.mean() / totals)[support.targets[known]]
     if np.allclose(weights, support.weights[known]):
-        residuals = solution.residuals(left_out[None, :])[0][np.searchsorted(left_out, asked)]
-        return asked, support.indicator[asked] - residuals.astype(np.float64)
+        residuals = solution.residuals(left_out[None, :])[0]
+        return asked, support.indicator_less(residuals[np.searchsorted(left_out, asked)], asked)
     # The classes keep different shares of their examples.
     system = gram[np.ix_(known, known)]
     system.flat[:: len(known) + 1] += (penalty / weights).astype(gram.dtype)
@@ -104,14 +100,14 @@ def _dual_part(
     solved = solve_definite(system, right)
     plain, ones = solved[:, :-1], solved[:, -1:]
     bias = plain.sum(axis=0) / ones.sum()
-    return asked, (gram[np.ix_(asked, known)] @ (plain - ones * bias) + bias).astype(np.float64)
+    # Of a product that is left zero below the diagonal, the one of the two is there.
+    products = gram[np.ix_(asked, known)] + gram[np.ix_(known, asked)].T
+    return asked, np.asarray(products @ (plain - ones * bias) + bias)
 
 
 def _primal_part(
-    support: SupportSet, selected: Selected, part: npt.NDArray[np.bool_]
-) -> tuple[Ints, Doubles]:
-    choice = selected.choice
-    fit = solve_primal(moments_of(support, choice.transform, np.flatnonzero(part)), choice.penalty)
+    support: SupportSet, selected: Selected, moments: Moments, part: npt.NDArray[np.bool_]
+) -> tuple[Ints, Numbers]:
     rows = _unknown(support, part)
-    features = support.features(choice.transform, rows)
-    return rows, (features @ fit.weights.T).astype(np.float64) + fit.bias
+    features = support.features(selected.choice.transform, rows)
+    return rows, scores_from(moments, selected.choice.penalty, features)

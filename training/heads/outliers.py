@@ -9,7 +9,7 @@ examples, and unlike distances to a few nearest neighbours it is not fooled by o
 import numpy as np
 from scipy.special import ndtr
 
-from training.heads.ridge import CHUNK_ROWS
+from training.heads.moments import CHUNK_ROWS
 from training.heads.support import Doubles, SupportSet
 from training.heads.transform import Floats
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.heads.calibration import calibrate
-from training.heads.figures import SURE, wilson_interval
+from training.heads.figures import wilson_interval
 from training.heads.gathering import gather
 from training.heads.layer_choice import choose_layers
 from training.heads.options import FitOptions
@@ -139,10 +139,6 @@ def _held_out_right(
     selected = select(support, options)
     fit = selected.fit
     held = HeldOut.of(support, selected, calibrate(support, fit.rows, fit.held_out, fit.margin))
-    if support.is_single:
-        right = held.truth.argmax(axis=1) == held.chances.argmax(axis=1)
-    else:
-        right = ((held.chances >= SURE) == held.truth).all(axis=1)
     known = np.full(len(support), np.nan)
-    known[held.rows] = right
+    known[held.rows] = held.right
     return known[support.place], support.columns

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from training.heads.calibration import Calibration
-from training.heads.figures import SURE, Figures, multi_figures, single_figures, wilson_interval
+from training.heads.definite import Numbers
+from training.heads.figures import SURE, Answers, Figures, multi_figures, single_figures, wilson_interval
 from training.heads.learning import ask_part, forecast_accuracy
 from training.heads.selection import Selected
-from training.heads.support import Doubles, Ints, SupportSet
+from training.heads.support import Ints, SupportSet
 
 TUNED = "tuned_on_these_examples"
 DEPENDENCE = (
@@ -98,36 +99,47 @@ def accuracy_interval(correct: int, total: int, classes: int) -> tuple[float, fl
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Held-out answers to the examples that have a class, labels in alphabetical order.
+    """Held-out answers to the examples that have a class.
 
     Attributes
     ----------
-    labels : (k,) names
+    labels : (k,) names in alphabetical order
     order : (k,) int64, the support set's column of each
     rows : (h,) int64, the support set's row of each example
-    truth, chances : (h, k) bool and float64
-    negatives : (g,) float64, probability of "none of these" of the held-out negatives
+    right : (h,) bool, whether every label is right
+    figures : of the answers, by `labels`
+    negatives : (g,) probability of "none of these" of the held-out negatives
     """
 
     labels: list[str]
     order: Ints
     rows: Ints
-    truth: npt.NDArray[np.bool_]
-    chances: Doubles
-    negatives: Doubles
+    right: npt.NDArray[np.bool_]
+    figures: Figures
+    negatives: Numbers
 
     @classmethod
     def of(cls, support: SupportSet, selected: Selected, calibration: Calibration) -> "HeldOut":
         order = np.argsort(np.array(support.labels))
+        labels = [support.labels[column] for column in order]
         scores, rows = selected.fit.held_out, selected.fit.rows
-        truth = support.indicator[rows]
-        chances, negatives = calibration.probabilities(scores), np.zeros(0)
+        if not support.is_single:
+            truth, chances = support.indicator[rows], calibration.probabilities(scores)
+            right = ((chances >= SURE) == truth).all(axis=1)
+            figures = multi_figures(labels, truth.take(order, axis=1), chances.take(order, axis=1))
+            return cls(labels, order, rows, right, figures, np.zeros(0))
+        targets = support.targets[rows]
+        negatives: Numbers = np.zeros(0)
         if support.negatives:
-            inside = ~truth[:, -1]
-            negatives, truth, rows = chances[~inside, -1], truth[inside], rows[inside]
-            chances = calibration.without_last.probabilities(scores[inside, :-1])
-        truth, chances = truth.take(order, axis=1), chances.take(order, axis=1)
-        return cls([support.labels[i] for i in order], order, rows, truth, chances, negatives)
+            inside = targets < len(labels)
+            negatives = calibration.probabilities(scores[~inside])[:, -1]
+            calibration, scores = calibration.without_last, scores[inside, :-1]
+            rows, targets = rows[inside], targets[inside]
+        given = scores.argmax(axis=1)
+        losses = calibration.losses(scores, np.column_stack((targets, given)))
+        rank = np.argsort(order)
+        answers = Answers(rank[targets], rank[given], np.exp(-losses[:, 1]), losses[:, 0])
+        return cls(labels, order, rows, targets == given, single_figures(labels, answers), negatives)
 
 
 def make_report(
@@ -139,12 +151,9 @@ def make_report(
 ) -> Report:
     """Summarise held-out predictions."""
     held = HeldOut.of(support, selected, calibration)
-    counts = support.counts[held.order]
-    measure = single_figures if support.is_single else multi_figures
-    figures = measure(held.labels, held.truth, held.chances)
-    total = len(held.truth)
+    counts, figures, total = support.counts[held.order], held.figures, len(held.rows)
     low, high = accuracy_interval(figures.correct, total, support.columns) if total else (None, None)
-    learning, forecast = _learning(support, selected, held, figures)
+    learning, forecast = _learning(support, selected, held)
     rates = zip(held.labels, counts.tolist(), figures.precisions, figures.recalls, strict=True)
     return Report(
         task=support.task,
@@ -175,12 +184,12 @@ def make_report(
         learning=learning,
         forecast=forecast,
         timings_ms={},
-        warnings=tuple(_warnings(support, held, counts, figures)),
+        warnings=tuple(_warnings(support, held, counts)),
     )
 
 
 def _learning(
-    support: SupportSet, selected: Selected, held: HeldOut, figures: Figures
+    support: SupportSet, selected: Selected, held: HeldOut
 ) -> tuple[tuple[Mapping[str, float], ...], Mapping[str, float] | None]:
     """Accuracy with a part of the examples and with all; what twice as many would give."""
     part = ask_part(support, selected)
@@ -191,7 +200,7 @@ def _learning(
     answers = part.scores[:, : len(support.labels)].argmax(axis=1)
     each = len(support) / support.columns
     before = float((answers == truth)[inside].mean())
-    full = figures.correct / len(held.truth)
+    full = held.figures.correct / len(held.rows)
     curve = ((each / 2**part.doublings, before), (each, full))
     twice = forecast_accuracy(before, full, part.doublings, int(inside.sum()))
     return (
@@ -200,11 +209,11 @@ def _learning(
     )
 
 
-def _warnings(support: SupportSet, held: HeldOut, counts: Ints, figures: Figures) -> Iterator[dict[str, str]]:
+def _warnings(support: SupportSet, held: HeldOut, counts: Ints) -> Iterator[dict[str, str]]:
     for code, message in (
-        *_tuned_warnings(support, len(held.truth)),
+        *_tuned_warnings(support, len(held.rows)),
         *_size_warnings(held, counts),
-        *_content_warnings(support, held.labels, figures.cells),
+        *_content_warnings(support, held.labels, held.figures.cells),
     ):
         yield {"code": code, "message": message}
 
@@ -233,7 +242,7 @@ def _tuned_warnings(support: SupportSet, held_out: int) -> Iterator[tuple[str, s
 
 def _size_warnings(held: HeldOut, counts: Ints) -> Iterator[tuple[str, str]]:
     labels = held.labels
-    seen = [bool(count) for count in held.truth.sum(axis=0)]
+    seen = [bool(count) for count in held.figures.supports]
     if not any(seen):
         yield "not_validated", "No example could be held out: accuracy and calibration are unknown."
     elif not all(seen):
@@ -258,11 +267,19 @@ def _content_warnings(
     if cells is None:
         return
     totals = cells.sum(axis=1)
-    share = np.triu((cells + cells.T) / np.maximum(totals[:, None] + totals[None, :], 1), 1)
-    pairs = sorted(np.argwhere(share >= OVERLAP).tolist(), key=lambda pair: -share[pair[0], pair[1]])
-    for one, other in pairs[:MAX_OVERLAPS]:
+    ones, others = np.nonzero(cells)
+    ones, others = np.minimum(ones, others), np.maximum(ones, others)
+    share = (cells[ones, others] + cells[others, ones]) / np.maximum(totals[ones] + totals[others], 1)
+    found = (ones < others) & (share >= OVERLAP)
+    pairs = sorted(
+        {
+            (-float(part), int(one), int(other))
+            for part, one, other in zip(share[found], ones[found], others[found], strict=True)
+        }
+    )
+    for part, one, other in pairs[:MAX_OVERLAPS]:
         names = f"{labels[one]!r} and {labels[other]!r}"
-        yield "classes_overlap", f"{names} are mistaken for each other in {share[one, other]:.0%} of cases."
+        yield "classes_overlap", f"{names} are mistaken for each other in {-part:.0%} of cases."
 
 
 def _some(labels: Sequence[str], most: int = 10) -> str:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.heads.calibration import calibrate, log_losses
+from training.heads.calibration import calibrate
 from training.heads.definite import Numbers
+from training.heads.moments import Moments, moments_of
 from training.heads.options import FitOptions
+from training.heads.portion import portion_of
 from training.heads.ridge import (
     DualScores,
     Ridge,
@@ -24,7 +26,6 @@ from training.heads.ridge import (
     fit_primal,
     is_dual,
     margin_of,
-    moments_of,
     span_of,
     unmasked,
 )
@@ -52,12 +53,13 @@ class Choice:
 @dataclass(frozen=True, eq=False)
 class Selected:
     """A fit with the choice behind it; `span` and `solution` are there if it was fitted in the span of all
-    examples."""
+    examples, else `fewer` if there is a portion of them, whose moments these are."""
 
     choice: Choice
     fit: Ridge
     span: Span | None = None
     solution: Solution | None = None
+    fewer: Moments | None = None
 
 
 def select(support: SupportSet, options: FitOptions) -> Selected:
@@ -95,9 +97,20 @@ def _fit(
         scores = scores or dual_scores(span.gram, support, choice.penalty)
         fit = fit_dual(span, support, scores)
         return Selected(choice, unmasked(fit, support), span, scores.solution)
-    moments = moments_of(support, choice.transform, np.arange(len(support)))
+    moments, fewer = _moments(support, choice.transform)
     fit = fit_primal(support, choice.transform, choice.penalty, moments)
-    return Selected(choice, unmasked(fit, support))
+    return Selected(choice, unmasked(fit, support), fewer=fewer)
+
+
+def _moments(support: SupportSet, transform: str) -> tuple[Moments, Moments | None]:
+    """Of all examples, and of the portion of them; no product is computed twice."""
+    portion = portion_of(support)
+    if portion is None:
+        return moments_of(support, transform, np.arange(len(support))), None
+    fewer, others = (
+        moments_of(support, transform, np.flatnonzero(rows)) for rows in (portion.known, ~portion.known)
+    )
+    return fewer + others, fewer
 
 
 def _climb(support: SupportSet, gram: Numbers) -> tuple[float, dict[float, float]]:
@@ -145,8 +158,8 @@ class Trials:
     def losses(self, scores: DualScores) -> Doubles:
         """Loss (h,) of each example that can be held out."""
         if not self.by_log_loss:
-            return scores.losses[self.rows]
+            return scores.losses(self.support)[self.rows]
         held_out = scores.held_out[self.rows]
         margin = margin_of(scores.fitted, self.support.indicator)
-        chances = calibrate(self.support, self.rows, held_out, margin).probabilities(held_out)
-        return log_losses(chances, self.support.targets[self.rows])
+        calibration = calibrate(self.support, self.rows, held_out, margin)
+        return calibration.losses(held_out, self.support.targets[self.rows, None])[:, 0]

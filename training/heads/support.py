@@ -142,6 +142,17 @@ class SupportSet:
             return self.sums(matrix)
         return np.ascontiguousarray(matrix.reshape(self.columns, -1, len(self)).sum(axis=1).T)
 
+    def indicator_less(
+        self, values: npt.NDArray[np.floating], rows: Ints | slice = slice(None)
+    ) -> npt.NDArray[np.floating]:
+        """Indicator (m, K) of some rows minus values (m, K), in the precision of the values."""
+        found: npt.NDArray[np.floating] = np.negative(values)
+        if self.is_single:
+            found[np.arange(len(found)), self.targets[rows]] += 1
+        else:
+            found += self.indicator[rows]
+        return found
+
     @property
     def held_in_weights(self) -> Doubles:
         """`weights` for when one distinct example of every class is left out."""
@@ -163,11 +174,11 @@ class SupportSet:
             rows = self._first_unseen(np.arange(len(self)))[:most] if self.unseen is not None else None
             return evenly(len(self), most) if rows is None else np.sort(rows)
         quota = max(2, most // self.columns)
-        chosen = [
-            np.sort(self._first_unseen(np.arange(start, start + count))[:quota])
-            for start, count in zip(self.starts.tolist(), self.distinct_counts.tolist(), strict=True)
-        ]
-        return np.concatenate(chosen[: max(2, most // quota)])
+        place = np.arange(len(self)) - self.starts[self.targets]  # in its class
+        if self.unseen is not None:
+            order = np.lexsort((place, ~self.unseen, self.targets))
+            place = place[np.argsort(order)]
+        return np.flatnonzero((place < quota) & (self.targets < max(2, most // quota)))
 
     def _first_unseen(self, rows: Ints) -> Ints:
         """The same rows, those that can be asked about first."""
@@ -183,8 +194,9 @@ class SupportSet:
         rows = asked[evenly(len(asked), most)]
         if not self.is_single:
             return rows
+        few = np.bincount(self.targets[rows], minlength=self.columns) < 2
         ends = self.starts + np.minimum(self.distinct_counts, 2) - 1
-        return np.unique(np.concatenate((rows, self.starts, ends)))
+        return np.unique(np.concatenate((rows, self.starts[few], ends[few])))
 
     def subset(self, rows: Ints) -> "SupportSet":
         """Some rows, ascending, with the columns that they have."""

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from training.heads.calibration import Calibration, calibrate
+from training.heads.definite import Numbers
+from training.heads.moments import CHUNK_ROWS, moments_of
 from training.heads.options import FitOptions
-from training.heads.ridge import CHUNK_ROWS, moments_of, primal_scores, solve_primal
+from training.heads.ridge import primal_scores, solve_primal
 from training.heads.selection import Selected, select
 from training.heads.support import Doubles, Ints, SupportSet
 
@@ -20,7 +22,7 @@ FEWEST_KEPT = 2  # examples of a class
 SMALLEST_SHARE_KEPT = 0.5  # of the examples of a class; else all are kept
 
 
-def held_out_chances(support: SupportSet, options: FitOptions) -> tuple[Ints, Doubles]:
+def held_out_chances(support: SupportSet, options: FitOptions) -> tuple[Ints, Numbers]:
     """The rows (h,) that can be held out, and probabilities (h, K) of all columns, mean of two passes."""
     rows = np.flatnonzero(support.can_be_held_out)
     if not len(rows):
@@ -44,7 +46,7 @@ def _calibrated(support: SupportSet, selected: Selected) -> Calibration:
     return calibrate(support, fit.rows, fit.held_out, fit.margin)
 
 
-def _trusted(support: SupportSet, rows: Ints, chances: Doubles) -> npt.NDArray[np.bool_]:
+def _trusted(support: SupportSet, rows: Ints, chances: Numbers) -> npt.NDArray[np.bool_]:
     """Examples that are not taken for another class, and all of a class that would lose too many: (n,)."""
     doubted = np.zeros(len(support), dtype=bool)
     targets = support.targets[rows]
@@ -58,7 +60,7 @@ def _trusted(support: SupportSet, rows: Ints, chances: Doubles) -> npt.NDArray[n
 def _held_out(support: SupportSet, selected: Selected, rows: Ints) -> Doubles:
     """Scores (h, K) of rows by fits without each of them."""
     if len(selected.fit.rows) == int(support.can_be_held_out.sum()):
-        return np.asarray(selected.fit.held_out[np.searchsorted(selected.fit.rows, rows)])
+        return selected.fit.held_out[np.searchsorted(selected.fit.rows, rows)].astype(np.float64)
     choice = selected.choice
     fit = solve_primal(moments_of(support, choice.transform, np.arange(len(support))), choice.penalty)
     scores = np.empty((len(rows), support.columns))

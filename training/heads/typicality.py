@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from training.heads.ridge import CHUNK_ROWS
+from training.heads.definite import Numbers
+from training.heads.moments import CHUNK_ROWS
 from training.heads.selection import Selected
 from training.heads.support import Doubles, Ints, SupportSet, evenly
 from training.heads.transform import Floats
@@ -125,13 +126,13 @@ def fit_typicality(support: SupportSet, selected: Selected) -> Typicality:
     basis = _basis(fit.weights)
     span = basis.T @ fit.weights  # orthonormal rows: (q, d)
     origin = (span @ mean).astype(np.float64)
-    held_out = (fit.held_out[known] - fit.bias) @ basis.astype(np.float64)
+    held_out = _coordinates(fit.held_out, fit.bias, basis)[known]
     centers = _centers(support, transform, rows, held_out, span)
     sample = evenly(len(rows), MAX_EXAMPLES)
     rows, held_out = rows[sample], held_out[sample]
     groups = support.targets[rows] if support.is_single else np.zeros(len(rows), dtype=np.int64)
     features = _around(support, selected, rows, mean)
-    inside = ((fit.fitted[known[sample]] - fit.bias) @ basis - origin).astype(np.float32)
+    inside = (_coordinates(fit.fitted[known[sample]], fit.bias, basis) - origin).astype(np.float32)
     gram = features @ features.T
     most = max(FEWEST_DIRECTIONS, WEIGHTS_AND_DIRECTIONS - support.columns)
     loadings, offsets = _directions(gram - inside @ inside.T, groups, most)
@@ -169,6 +170,12 @@ def _without_held_out(support: SupportSet, transform: str, share: Doubles, mean:
         log_range=log_range,
         values=values,
     )
+
+
+def _coordinates(scores: Numbers, bias: Doubles, basis: Floats) -> Doubles:
+    """Where inputs of some scores (h, K) are in the span of the weights: (h, q)."""
+    plain = scores - bias.astype(scores.dtype)
+    return np.asarray(plain @ basis.astype(scores.dtype, copy=False), dtype=np.float64)
 
 
 def _away(share: Doubles) -> Doubles:
@@ -241,6 +248,8 @@ def _directions(outside: Floats, groups: Ints, most: int) -> tuple[Floats, Doubl
     """
     count = len(groups)
     starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    if len(starts) == count:  # nothing is known of how examples of one class differ
+        return np.zeros((0, count), dtype=np.float32), np.zeros(count)
     sums = np.add.reduceat(np.eye(count, dtype=np.float32), starts, axis=0)  # (g, n)
     group_of = np.repeat(np.arange(len(starts)), np.diff(starts, append=count))
     folds = MANY_FOLDS if count <= EXACT_LIMIT else FEW_FOLDS

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from training.heads.calibration import (
+    Calibration,
     SlopePrior,
     Usual,
     calibration_error,
@@ -73,3 +74,11 @@ def test_calibration_error_of_honest_and_of_boastful_chances():
     chances = fit_softmax(scores, targets, np.ones(20000), WIDE).probabilities(scores)
     assert calibration_error(chances.max(axis=1), chances.argmax(axis=1) == targets) < 0.02
     assert calibration_error(np.full(100, 0.9), np.arange(100) < 50) == pytest.approx(0.4)
+
+
+def test_log_losses_of_what_is_too_improbable_for_its_precision():
+    scores = np.array([[0.0, 1.0, 0.5], [0.3, 0.1, 0.2]], dtype=np.float32)
+    calibration = Calibration(np.full(3, 400.0), np.zeros(3), softmax=True)
+    found = calibration.losses(scores, np.array([[0, 1], [1, 0]]))
+    assert calibration.probabilities(scores)[0, 0] == 0
+    np.testing.assert_allclose(found, [[400, 0], [80, 0]], atol=1e-4)

@@ -4,7 +4,17 @@ from sklearn.linear_model import Ridge as SklearnRidge
 
 from tests.training.heads.clouds import clouds
 from training.heads.gathering import gather
-from training.heads.ridge import dual_scores, fit_dual, fit_primal, is_dual, moments_of, span_of, unmasked
+from training.heads.moments import moments_of
+from training.heads.ridge import (
+    dual_scores,
+    fit_dual,
+    fit_primal,
+    is_dual,
+    scores_from,
+    solve_primal,
+    span_of,
+    unmasked,
+)
 
 
 def _dual(support, penalty):
@@ -120,6 +130,53 @@ def test_classes_between_others_are_unmasked():
     assert better > right + 0.05
     shifted = unmasked(plain, support)
     np.testing.assert_allclose(
-        shifted.held_out - plain.held_out, np.tile(shifted.shift, (len(plain.rows), 1))
+        shifted.held_out - plain.held_out, np.tile(shifted.shift, (len(plain.rows), 1)), atol=1e-6
     )
     np.testing.assert_allclose(shifted.shift.sum(), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_moments_of_two_parts_are_those_of_all(task):
+    embeddings, labels = clouds(3, 12, dim=20, spread=3.0)
+    given = [{label} for label in labels] if task == "multi_label" else labels
+    copies = np.concatenate((embeddings, embeddings[:5]))
+    support = gather(copies, [*given, *given[:5]], task, 0)
+    rows = np.arange(len(support))
+    one, other = (moments_of(support, "l2", some) for some in (rows[::3], np.setdiff1d(rows, rows[::3])))
+    found, expected = one + other, moments_of(support, "l2", rows)
+    features, weights = support.features("l2").astype(np.float64), support.weights
+    np.testing.assert_allclose(found.by_column, (support.indicator.T * weights) @ features, atol=1e-5)
+    np.testing.assert_allclose(np.triu(found.second), np.triu((features.T * weights) @ features), atol=1e-5)
+    for name in ("weight", "first", "second", "by_column", "column_weights"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-5)
+
+
+@pytest.mark.parametrize("asked", [2, 30])
+def test_few_are_asked_about_without_weights(asked):
+    embeddings, labels = clouds(6, 12, dim=20, spread=3.0)
+    support = gather(embeddings, labels, "single_label", 0)
+    moments = moments_of(support, "l2", np.arange(len(support)))
+    fit, features = solve_primal(moments, 0.3), support.features("l2", np.arange(asked))
+    expected = features @ fit.weights.T + fit.bias
+    np.testing.assert_allclose(scores_from(moments, 0.3, features), expected, atol=1e-5)
+
+
+def test_every_class_is_unmasked_by_all_of_its_examples(monkeypatch):
+    """Also where only some of them are held out in turn."""
+    embeddings, labels = clouds(4, 60, dim=20, spread=3.0)
+    support = gather(embeddings, labels, "single_label", 0)
+    everything = unmasked(_primal(support, 0.3), support)
+    monkeypatch.setattr("training.heads.ridge.MAX_HELD_OUT", 12)
+    few = unmasked(_primal(support, 0.3), support)
+    assert len(few.rows) == 12
+    np.testing.assert_allclose(few.shift, everything.shift, atol=1e-6)
+    own = np.array([everything.fitted[support.targets == k, k].mean() for k in range(4)])
+    np.testing.assert_allclose(own - everything.shift, everything.own, atol=1e-5)
+
+
+def test_scores_of_a_very_large_penalty_still_differ():
+    embeddings, labels = clouds(3, 40, dim=10, spread=1.0)
+    support = gather(embeddings, labels, "single_label", 0)
+    fitted = _primal(support, 1e6).fitted
+    assert np.ptp(fitted) < 1e-3
+    assert (fitted.argmax(axis=1) == support.targets).mean() > 0.9
