@@ -14,7 +14,7 @@ from training.heads.options import FitOptions
 from training.heads.report import make_report
 from training.heads.selection import select
 from training.heads.support import SupportSet
-from training.heads.threads import one_thread_for
+from training.heads.threads import MOST, one_thread_for
 from training.heads.typicality import Typicality, fit_typicality
 
 DEFAULT_OPTIONS = FitOptions()
@@ -76,12 +76,14 @@ def _fit(
     clock.lap("prepare")
     selected = select(support, options)
     fit = selected.fit
-    calibration = calibrate(support, fit.rows, fit.held_out, fit.margin)
-    clock.lap("fit")
-    typicality = fit_typicality(support, selected)
-    clock.lap("typicality")
-    threshold = options.unknown_rate if options.threshold is None else options.threshold
-    report = make_report(support, selected, calibration, unknown_threshold=threshold)
+    # What is left is small products, whatever the number of examples.
+    with one_thread_for(min(len(support), MOST)):
+        calibration = calibrate(support, fit.rows, fit.held_out, fit.margin)
+        clock.lap("fit")
+        typicality = fit_typicality(support, selected)
+        clock.lap("typicality")
+        threshold = options.unknown_rate if options.threshold is None else options.threshold
+        report = make_report(support, selected, calibration, unknown_threshold=threshold)
     clock.lap("report")
     order = _alphabetical(support)
     return Head(

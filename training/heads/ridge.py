@@ -29,6 +29,7 @@ from training.heads.definite import (
 )
 from training.heads.moments import Moments
 from training.heads.support import Doubles, Ints, SupportSet
+from training.heads.threads import one_thread_for
 from training.heads.transform import Floats
 
 FEW_EACH, FEW_EACH_LIMIT = 8, 4.0
@@ -257,7 +258,8 @@ def _system(moments: Moments, penalty: float) -> tuple[Numbers, Numbers, Doubles
     scatter = moments.second - np.outer(moments.weight * center, center)
     if moments.weight < SINGLE_PRECISION * penalty:
         scatter = scatter.astype(np.float32)
-    factor = _as_precise(inverse_factor, scatter, np.full(len(scatter), penalty, dtype=scatter.dtype))
+    with one_thread_for(len(scatter)):
+        factor = _as_precise(inverse_factor, scatter, np.full(len(scatter), penalty, dtype=scatter.dtype))
     sums = moments.by_column - np.outer(moments.column_weights, center)
     return factor, sums.astype(factor.dtype, copy=False), center
 

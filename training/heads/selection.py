@@ -30,6 +30,7 @@ from training.heads.ridge import (
     unmasked,
 )
 from training.heads.support import Doubles, SupportSet
+from training.heads.threads import one_thread_for
 from training.heads.transform import TRANSFORMS
 
 MAX_TRIED, MAX_CLIMBED = 256, 128
@@ -71,21 +72,26 @@ def select(support: SupportSet, options: FitOptions) -> Selected:
         return _fit(support, choice)
     rows = support.sample(MAX_TRIED)
     tried = support if len(rows) == len(support) else support.subset(rows)
+    with one_thread_for(len(tried)):
+        choice, span, scores = _choose(tried, options)
+    return _fit(support, choice, span, scores) if tried is support else _fit(support, choice)
+
+
+def _choose(support: SupportSet, options: FitOptions) -> tuple[Choice, Span, DualScores | None]:
+    """The choice by a (small) support set; its span, and its scores if of the penalty that was chosen."""
     penalty = options.regularisation or PENALTIES[USUAL]
     transforms = TRANSFORMS if options.transform is None else (options.transform,)
-    spans = {name: span_of(tried, name) for name in transforms}
-    scores = {name: dual_scores(span.gram, tried, penalty) for name, span in spans.items()}
-    trials = Trials(tried)
+    spans = {name: span_of(support, name) for name in transforms}
+    scores = {name: dual_scores(span.gram, support, penalty) for name, span in spans.items()}
+    trials = Trials(support)
     errors = {(name, penalty): trials.mean(trials.losses(found)) for name, found in scores.items()}
     transform = min(transforms, key=lambda name: errors[name, penalty])
     usual = penalty
-    if options.regularisation is None and len(tried) >= FEWEST_FOR_PENALTY:
-        penalty, climbed = _climb(tried, spans[transform].gram)
+    if options.regularisation is None and len(support) >= FEWEST_FOR_PENALTY:
+        penalty, climbed = _climb(support, spans[transform].gram)
         errors |= {(transform, value): error for value, error in climbed.items()}
     choice = Choice(transform, penalty, tuple((*key, error) for key, error in sorted(errors.items())))
-    if tried is not support:
-        return _fit(support, choice)
-    return _fit(support, choice, spans[transform], scores[transform] if penalty == usual else None)
+    return choice, spans[transform], scores[transform] if penalty == usual else None
 
 
 def _fit(

@@ -2,6 +2,8 @@ import threading
 
 from threadpoolctl import threadpool_info
 
+from tests.training.heads.clouds import clouds
+from training.heads import fit_head
 from training.heads.threads import MOST, one_thread_for
 
 
@@ -51,3 +53,11 @@ def test_a_thread_that_fits_in_the_background_takes_one_too() -> None:
     thread.start()
     thread.join()
     assert seen == [{1}]
+
+
+def test_a_large_fit_leaves_the_threads_as_they_were() -> None:
+    before = _threads()
+    embeddings, labels = clouds(4, MOST // 4 + 1, dim=16, spread=3.0)
+    head = fit_head(embeddings, labels, extractor_digest="d")
+    assert head.report.examples > MOST
+    assert _threads() == before
