@@ -138,7 +138,11 @@ class Engine:
         heads: HeadCache = LruCache(settings.head_cache_bytes)
         return cls._of(
             settings=settings,
-            admission=Admission(most=settings.max_in_progress, timeout_s=settings.request_timeout_s),
+            admission=Admission(
+                most=settings.max_in_progress,
+                cores=min(settings.thread_count, -(-settings.core_count // settings.worker_count)),
+                timeout_s=settings.request_timeout_s,
+            ),
             turns=turns,
             device=device,
             store=store,

@@ -34,7 +34,8 @@ async def create_embeddings(
     async with engine.admission.admit(request):
         batch = await read_batch(request, engine.settings, labelled=False)
         parameters = with_body(query, batch.options)
-        return await engine.admission.answer(request, _embed, engine, batch, parameters)
+        brief, inputs = engine.admission.answer_brief, len(batch.inputs)
+        return await brief(request, inputs, _embed, engine, batch, parameters)
 
 
 def _embed(engine: Engine, batch: Batch, parameters: EmbeddingParameters) -> Response:

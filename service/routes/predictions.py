@@ -43,7 +43,8 @@ async def predict(
         batch = await read_batch(request, engine.settings, labelled=False)
         parameters = with_body(query, batch.options)
         if not wants_lines(request):
-            return await engine.admission.answer(request, _predict, engine, name, batch, parameters)
+            brief, inputs = engine.admission.answer_brief, len(batch.inputs)
+            return await brief(request, inputs, _predict, engine, name, batch, parameters)
         find = engine.predictor.find
         number, found = await engine.admission.answer(request, find, name, parameters.version)
         require_inputs(batch)

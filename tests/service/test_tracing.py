@@ -45,7 +45,11 @@ def test_a_request_is_a_span_with_its_stages_below(
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Request-ID": "mine"}
     assert client.post("/v1/embeddings", files=files, headers=headers).status_code == 200
     spans = exported.get_finished_spans()
-    stages = [*["decode", "embed", "queue"] * 2, "store"]  # two inputs, shared out between two threads
+    stages = [
+        *["decode", "embed", "queue"] * 2,
+        "store",
+        "wait",
+    ]  # two inputs, shared out between two threads
     assert names(spans) == sorted(["POST /v1/embeddings", *stages])
     (request,) = [span for span in spans if span.name.startswith("POST")]
     assert request.context.trace_id == int(TRACE, 16)

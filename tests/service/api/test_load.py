@@ -1,6 +1,7 @@
 """More requests than a process takes, and requests that may not take long."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ TIMEOUT = "X-Request-Timeout-S"
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
-    settings = replace(settings, max_in_progress=2, request_timeout_s=30.0, threads=1)
+    settings = replace(settings, max_in_progress=3, request_timeout_s=30.0, threads=1)
     prepare(settings)
     with TestClient(create_app(settings)) as client:
         client.put("/v1/heads/pets", files=photographs(0, 6)).raise_for_status()
@@ -46,10 +47,10 @@ def test_beyond_the_bound_a_request_is_told_to_come_back(client: TestClient, eng
         answers.append(client.post("/v1/heads/pets/predict", content=png(900 + number)).status_code)
 
     with busy(engine):
-        threads = [threading.Thread(target=predict, args=(number,)) for number in range(2)]
+        threads = [threading.Thread(target=predict, args=(number,)) for number in range(3)]
         for thread in threads:
             thread.start()
-        while engine.turns.waiting < 2:
+        while engine.admission.in_progress < 3:
             pass
         refused = [
             client.post("/v1/heads/pets/predict", content=png(1)),
@@ -61,7 +62,7 @@ def test_beyond_the_bound_a_request_is_told_to_come_back(client: TestClient, eng
         assert client.get("/v1/heads").status_code == 200  # what needs no network goes on
     for thread in threads:
         thread.join()
-    assert answers == [200, 200]
+    assert answers == [200, 200, 200]
     for response in refused:
         assert (response.status_code, response.json()["error"]["code"]) == (429, "queue_full")
         assert 1 <= int(response.headers["Retry-After"]) <= 60
@@ -83,6 +84,26 @@ def test_a_request_that_waits_too_long_is_given_up_and_changes_nothing(
     for response in responses:
         assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
     assert client.get("/v1/heads/pets").json()["examples"] == 12
+    assert engine.turns.waiting == engine.admission.in_progress == 0
+
+
+def test_one_that_no_thread_has_taken_yet_is_given_up_in_time(client: TestClient, engine: Engine) -> None:
+    waiting: list[threading.Thread] = []
+    with busy(engine):
+        for number in range(2):
+            send = threading.Thread(
+                target=client.post, args=("/v1/embeddings",), kwargs={"content": png(950 + number)}
+            )
+            send.start()
+            waiting.append(send)
+        while engine.turns.waiting < 2:
+            pass
+        start = time.monotonic()
+        response = client.post("/v1/embeddings", content=png(960), headers={TIMEOUT: "0.05"})
+        assert time.monotonic() - start < 2
+    for send in waiting:
+        send.join()
+    assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
     assert engine.turns.waiting == engine.admission.in_progress == 0
 
 
