@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -47,6 +47,17 @@ class LruCache(Generic[K, V]):
             self._kept_bytes += size_bytes
             while self._kept_bytes > self._max_bytes:
                 self._drop(next(iter(self._entries)))
+
+    def keys(self) -> list[K]:
+        """The keys of what is kept now."""
+        with self._lock:
+            return list(self._entries)
+
+    def drop(self, keys: Iterable[K]) -> None:
+        """Let go of some entries; those that are gone already are fine."""
+        with self._lock:
+            for key in keys:
+                self._drop(key)
 
     def _drop(self, key: K) -> None:
         entry = self._entries.pop(key, None)

@@ -177,6 +177,19 @@ class Embedder:
             found.update(stored)
         return found
 
+    def sweep(self) -> int:
+        """Drop from memory, of all tenants, what the database does not have now; how many embeddings."""
+        spaces: dict[str, list[str]] = {}
+        for space, key in self._memory.keys():  # noqa: SIM118
+            spaces.setdefault(space, []).append(key)
+        dropped = 0
+        for space, keys in spaces.items():
+            there = self._store.embeddings.existing(space, keys)
+            gone = [(space, key) for key in keys if key not in there]
+            self._memory.drop(gone)
+            dropped += len(gone)
+        return dropped
+
     def _compute(self, missing: Mapping[str, bytes], doomed: threading.Event | None) -> _Work:
         work = _Work()
         if not missing:
@@ -238,10 +251,16 @@ class Embedder:
             doomed.set()
         if images and not (doomed and doomed.is_set()):
             embeddings = self.extractor.embed(list(images.values()), within_s=patience.left_s)
-            embeddings.flags.writeable = False
-            part.vectors = dict(zip(images, embeddings, strict=True))
+            # Each on its own: a view would keep the whole batch in memory.
+            part.vectors = {key: _own(row) for key, row in zip(images, embeddings, strict=True)}
         part.decode_s = decoded - start
         part.embed_s = time.perf_counter() - decoded
         metrics.observe_stage("decode", part.decode_s)
         metrics.observe_stage("embed", part.embed_s)
         return part
+
+
+def _own(row: Vector) -> Vector:
+    copied = row.copy()
+    copied.flags.writeable = False
+    return copied

@@ -150,6 +150,10 @@ class Embedders:
         rows = self._registry.store.extractors.list()
         return [row for row in rows if row.name not in self._by_name and row.digest not in self._by_digest]
 
+    def every_loaded(self) -> tuple[Embedder, ...]:
+        """Those that are loaded now, registered ones too."""
+        return (*self, *self._registered.values())
+
     def close(self) -> None:
         """Let go of the threads of all."""
         for embedder in (*self, *self._registered.values()):

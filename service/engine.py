@@ -29,6 +29,7 @@ from service.predictor import HeadCache, Predictor
 from service.registry import Registry
 from service.sessions import Device
 from service.store import Caller, Store, StoreUnavailableError
+from service.sweeping import Sweeper
 from service.turns import Turns
 from service.writeback import EmbeddingWriter
 
@@ -96,6 +97,7 @@ class Engine:
     panel_memory: PanelMemory
     keeper: Keeper
     watchers: Watchers
+    sweeper: Sweeper
     learner: Learner
     predictor: Predictor
     panels: Panels
@@ -152,6 +154,7 @@ class Engine:
             panel_memory=PanelMemory(settings.stack_cache_bytes, threads=settings.thread_count),
             keeper=Keeper(store),
             watchers=Watchers(store),
+            sweeper=Sweeper(embedders.every_loaded),
         )
 
     def of(self, caller: Caller) -> "Engine":
@@ -172,6 +175,7 @@ class Engine:
             panel_memory=self.panel_memory,
             keeper=self.keeper,
             watchers=self.watchers,
+            sweeper=self.sweeper,
         )
 
     @classmethod
@@ -189,6 +193,7 @@ class Engine:
         panel_memory: PanelMemory,
         keeper: Keeper,
         watchers: Watchers,
+        sweeper: Sweeper,
     ) -> "Engine":
         """Everything that knows a store, on this one."""
         predictor = Predictor(store, embedders, writer, heads)
@@ -204,6 +209,7 @@ class Engine:
             panel_memory=panel_memory,
             keeper=keeper,
             watchers=watchers,
+            sweeper=sweeper,
             learner=Learner(store, embedders, keeper, keep_inputs=settings.keep_inputs),
             checker=Checker(store, embedders),
             adviser=Adviser(store, embedders),
@@ -220,6 +226,7 @@ class Engine:
     def close(self) -> None:
         """Finish what is queued and let go of everything."""
         self.admission.close()
+        self.sweeper.close()
         self.embedders.close()
         self.panel_memory.close()
         self.keeper.close()

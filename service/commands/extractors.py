@@ -1,7 +1,7 @@
 """`headstart extractors`: give extractors to servers that run, list them, take them back."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,19 @@ def remove(name: str) -> None:
     with _registry() as registry:
         dropped = registry.remove(name)
     click.echo(f"{name} is removed, with {dropped} cached embeddings")
+
+
+@command.command()
+def prune() -> None:
+    """Delete the fine-tuned extractors that no head and no version of a head needs any more."""
+    from service.store import ExtractorInUseError
+
+    with _registry() as registry:
+        for row in registry.store.extractors.of_all_tenants():
+            if row.origin.get("kind") == "finetuned":
+                with suppress(ExtractorInUseError):
+                    dropped = registry.remove(row.name)
+                    click.echo(f"{row.name} is removed, with {dropped} cached embeddings")
 
 
 @contextmanager

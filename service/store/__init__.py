@@ -41,6 +41,7 @@ from service.store.errors import (
     VersionNotFoundError,
     unpublished,
 )
+from service.store.forgetting import Forgotten, Learned
 from service.store.idempotency import KeptAnswer
 from service.store.job_events import NewEvent
 from service.store.jobs import Jobs
@@ -100,6 +101,7 @@ __all__ = [
     "ExtractorNotFoundError",
     "ExtractorRow",
     "ExtractorUnavailableError",
+    "Forgotten",
     "HeadNotFoundError",
     "HeadRow",
     "HeadSummary",
@@ -120,6 +122,7 @@ __all__ = [
     "KeptAnswer",
     "KeyNotFoundError",
     "KeyRow",
+    "Learned",
     "Limits",
     "NewEvent",
     "NewExample",

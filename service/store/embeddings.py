@@ -37,6 +37,7 @@ _referenced = exists().where(
 )
 GET = select(_key, _embeddings.c.vector).where(_of_extractor, _key_in)
 GET_ONE = select(_key, _embeddings.c.vector).where(_of_extractor, _key == bindparam("key"))
+EXISTING = select(_key).where(_of_extractor, _key_in)
 # PostgreSQL holds the rows until the commit, so that no other transaction forgets them meanwhile.
 HOLD = select(_key).where(_of_extractor, _key_in).with_for_update(read=True, key_share=True)
 LOCK = select(_key).where(_of_extractor, _key_in).order_by(_key).with_for_update()
@@ -91,6 +92,14 @@ class Embeddings:
                 values = {"digest": self.space(digest), "keys": chunk}
                 for key, vector in connection.execute(GET, values):
                     found[key] = np.frombuffer(vector, VECTOR_DTYPE)
+        return found
+
+    def existing(self, space: str, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that are stored in a space, of whatever tenant."""
+        found: set[str] = set()
+        with self._database.single() as connection:
+            for chunk in chunks(keys):
+                found.update(connection.execute(EXISTING, {"digest": space, "keys": chunk}).scalars())
         return found
 
     def put(self, digest: str, vectors: Mapping[str, Vector]) -> None:

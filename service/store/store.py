@@ -6,7 +6,7 @@ from types import TracebackType
 
 from sqlalchemy import select
 
-from service.store import copies, schema
+from service.store import copies, forgetting, schema
 from service.store.audit import Audit
 from service.store.blobs import BlobStore
 from service.store.caller import Caller
@@ -112,6 +112,30 @@ class Store:
         with self._database.snapshot() as connection:
             connection.execute(select(1))
             schema.check(connection)
+
+    def forget(self, sha256: str) -> forgetting.Forgotten:
+        """Delete every row about an input, of all tenants, and its blobs. `scrub` then empties the pages.
+
+        Raises
+        ------
+        StoreUnavailableError
+        """
+        forgotten = forgetting.forget(self._database, sha256)
+        self.inputs.purge()
+        return forgotten
+
+    def delete_versions(self, learned: forgetting.Learned) -> None:
+        """Delete the versions of a head that may have learned from a forgotten input."""
+        forgetting.delete_versions(self._database, learned)
+
+    def scrub(self) -> None:
+        """Leave nothing of deleted rows in the file of a SQLite database or in its log.
+
+        Raises
+        ------
+        StoreUnavailableError
+        """
+        forgetting.scrub(self._database)
 
     def write_copy(self, path: Path) -> str:
         """All rows, as they are at one moment, as a SQLite file that is not there yet; its schema.
