@@ -1,11 +1,12 @@
 """Prometheus metrics: what is counted and how all processes of a server answer as one.
 
-Knows no route and no store.
+Knows no route and no store. No metric carries a name that a client chose: /metrics may be open to all.
 """
 
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -18,11 +19,14 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from service.tracing import record_stage
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+QUANTILES = ("0", "0.1", "0.5")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 REQUESTS = Counter("headstart_requests", "Answered requests.", ["method", "route", "status"])
@@ -89,10 +93,42 @@ def stage(name: str) -> Iterator[None]:
         observe_stage(name, time.perf_counter() - start)
 
 
-def render() -> bytes:
-    """All metrics in the text exposition format, summed over the processes of this server."""
-    registry = REGISTRY
+class HeadCollector(Collector):
+    """What the database says of the heads of all servers on it, as gauges.
+
+    Parameters
+    ----------
+    count : heads.
+    accuracies : held-out accuracy of the published versions, ascending.
+    """
+
+    def __init__(self, count: int, accuracies: Sequence[float]) -> None:
+        self.count = count
+        self.accuracies = accuracies
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("headstart_heads", "Heads in the database.", value=self.count)
+        accuracy = GaugeMetricFamily(
+            "headstart_published_accuracy",
+            "Held-out accuracy of the published versions: the least, the tenth percentile, the median.",
+            labels=["quantile"],
+        )
+        for quantile in QUANTILES if self.accuracies else ():
+            rank = max(math.ceil(float(quantile) * len(self.accuracies)) - 1, 0)
+            accuracy.add_metric([quantile], self.accuracies[rank])
+        yield accuracy
+
+
+def render(heads: Collector | None = None) -> bytes:
+    """All metrics in the text exposition format, summed over the processes of this server.
+
+    heads : what else there is to collect; None leaves it out.
+    """
+    registry = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    else:
+        registry.register(REGISTRY)
+    if heads is not None:
+        registry.register(heads)
     return generate_latest(registry)

@@ -1,5 +1,6 @@
 """`/livez`, `/healthz`, `/readyz` and `/metrics`: for the machines that watch the service."""
 
+import logging
 from typing import Any
 
 from fastapi import APIRouter, Depends
@@ -14,6 +15,9 @@ from service.openapi import errors
 from service.routes.common import ProcessOf, off_loop
 from service.routes.extractors import describe_lasting
 from service.schemas import HealthAnswer, ReadyAnswer
+from service.store import StoreError
+
+logger = logging.getLogger("headstart.health")
 
 router = APIRouter(tags=["health"])
 
@@ -42,8 +46,18 @@ def _devices(engine: Engine) -> list[dict[str, Any]]:
     "/metrics",
     dependencies=[Depends(admit_to_metrics)],
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(405)},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **errors(405, 503)},
 )
-async def prometheus() -> Response:
-    """Prometheus metrics of all processes of this server."""
-    return Response(await off_loop(metrics.render), media_type=metrics.CONTENT_TYPE)
+async def prometheus(engine: ProcessOf) -> Response:
+    """Prometheus metrics of all processes of this server, and of the heads in its database."""
+    return Response(await off_loop(_metrics, engine), media_type=metrics.CONTENT_TYPE)
+
+
+def _metrics(engine: Engine) -> bytes:
+    """Without the heads when the database does not answer: then of all times the rest is wanted."""
+    try:
+        found = engine.store.overview.heads()
+    except StoreError as error:
+        logger.warning("/metrics without the heads: %s", error)
+        return metrics.render()
+    return metrics.render(metrics.HeadCollector(found.count, found.accuracies))

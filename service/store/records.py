@@ -213,3 +213,15 @@ class JobPosition:
 
     last_event: int
     is_finished: bool
+
+
+@dataclass(frozen=True)
+class HeadFigures:
+    """All heads of a database as figures.
+
+    count : heads, published or not.
+    accuracies : held-out accuracy of each published version that has one, ascending.
+    """
+
+    count: int
+    accuracies: tuple[float, ...]

@@ -20,6 +20,7 @@ from service.store.idempotency import Idempotency
 from service.store.inputs import Inputs
 from service.store.jobs import Jobs
 from service.store.keys import Keys
+from service.store.overview import Overview
 from service.store.tenants import Tenants
 from service.store.versions import Versions
 
@@ -29,8 +30,8 @@ class Store:
 
     Several processes open the same ones; what one has committed, all see at their next call. A store is
     opened for a caller: it sees the heads, examples, versions, jobs, embeddings and extractors of one tenant
-    only, and what it changes is written down as that caller's. `claims`, `keys`, `tenants` and `inputs` are
-    of all tenants.
+    only, and what it changes is written down as that caller's. `claims`, `keys`, `tenants`, `inputs`
+    and `overview` are of all tenants.
 
     Attributes
     ----------
@@ -47,6 +48,7 @@ class Store:
     idempotency : Idempotency
     keys : Keys
     tenants : Tenants
+    overview : Overview
     """
 
     def __init__(self, database: Database, blobs: BlobStore, caller: Caller | None = None) -> None:
@@ -65,6 +67,7 @@ class Store:
         self.idempotency = Idempotency(database, caller)
         self.keys = Keys(database, caller)
         self.tenants = Tenants(database, caller)
+        self.overview = Overview(database)
 
     def of(self, caller: Caller) -> "Store":
         """The same store for another caller; closing either closes both."""
