@@ -11,7 +11,7 @@ TEST_PROCESSES ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-access test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
         bench-imagenet bench-access bench-many-heads bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding bench-precision \
-        check lint types contracts format lock export bento clean
+        image image-gpu image-test test-compose check lint types contracts format lock export bento clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -136,6 +136,7 @@ format: $(VENV)/.dev ## let ruff rewrite the code
 	$(BIN)/ruff format .
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command 'make lock' pyproject.toml
+OF_IMAGE = --extra s3 --extra postgres --extra otel -c requirements/s3.txt -c requirements/postgres.txt -c requirements/otel.txt --generate-hashes --no-annotate
 lock: | $(BIN)/uv ## pin the dependencies again
 	$(COMPILE) -o requirements/serve.txt
 	$(COMPILE) --extra gpu -c requirements/serve.txt -o requirements/gpu.txt
@@ -143,11 +144,28 @@ lock: | $(BIN)/uv ## pin the dependencies again
 	$(COMPILE) --extra s3 -c requirements/serve.txt -o requirements/s3.txt
 	$(COMPILE) --extra postgres -c requirements/serve.txt -o requirements/postgres.txt
 	$(COMPILE) --extra export -c requirements/serve.txt -o requirements/export.txt
+	$(COMPILE) $(OF_IMAGE) --override deploy/image/cpu.txt -o requirements/image-cpu.txt
+	$(COMPILE) $(OF_IMAGE) --extra gpu -c requirements/gpu.txt -o requirements/image-gpu.txt
+	echo uv==$(UV_VERSION) | $(subst pyproject.toml,-,$(COMPILE)) --generate-hashes -o deploy/image/uv.txt
 	$(COMPILE) --extra bench -c requirements/serve.txt -o requirements/bench.txt
 	$(COMPILE) --extra export --extra otel --extra s3 --extra postgres --extra dev -c requirements/export.txt -c requirements/otel.txt -c requirements/s3.txt -c requirements/postgres.txt -o requirements/dev.txt
 
 bento: export ## pack the service with its extractor: import it into the model store, bentoml build
 	$(BIN)/python deploy/bento.py .headstart/extractors/$(EXTRACTOR)
+
+IMAGE_BASE ?=
+IMAGE = $(BIN)/python deploy/image/build.py .headstart/extractors/$(EXTRACTOR) $(if $(IMAGE_BASE),--base $(IMAGE_BASE))
+image: export ## build the container image localhost/headstart:cpu with podman, say what takes its space
+	$(IMAGE)
+
+image-gpu: export ## build localhost/headstart:gpu, with CUDA and cuDNN
+	$(IMAGE) --gpu
+
+image-test: $(VENV)/.dev export ## build the image and do the main job in it (Debian: apt-get install podman runc mmdebstrap)
+	IMAGE_BASE=$(IMAGE_BASE) $(BIN)/python -m pytest tests/image -s
+
+test-compose: $(VENV)/.dev export ## compose files, dashboard and alerts (Debian: apt-get install prometheus docker-compose)
+	$(BIN)/python -m pytest tests/compose
 
 clean: ## remove what the tools wrote (not .headstart, where your heads are)
 	rm -rf $(VENV) $(RIVALS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,16 +1,17 @@
 """Put an exported extractor into the BentoML model store and build the bento of `bentofile.yaml`.
 
-python deploy/bento.py .headstart/extractors/efficientnet-lite0
+python deploy/bento.py .headstart/extractors/efficientnet-lite0 [--gpu]
 """
 
+import argparse
 import os
 import shutil
-import sys
 from pathlib import Path
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
+import yaml
 
 from training.manifest import Manifest
 
@@ -30,11 +31,29 @@ def import_extractor(folder: Path) -> bentoml.Tag:
         return tag
 
 
-def main(folder: str) -> None:
-    print(f"model {import_extractor(Path(folder))}")
-    bento = bentoml.bentos.build_bentofile(build_ctx=str(ROOT))
-    print(f"bento {bento.tag}")
+def model_folder(tag: bentoml.Tag) -> Path:
+    """Where the model store keeps an extractor."""
+    return Path(bentoml.models.get(tag).path)
+
+
+def build_bento(*, gpu: bool = False) -> bentoml.Bento:
+    """Build `bentofile.yaml`; for a GPU under another name, with the requirements that have CUDA."""
+    if not gpu:
+        return bentoml.bentos.build_bentofile(build_ctx=str(ROOT))
+    options = yaml.safe_load((ROOT / "bentofile.yaml").read_text(encoding="utf-8"))
+    options["name"] += "-gpu"
+    options["python"]["requirements_txt"] = "./requirements/image-gpu.txt"
+    return bentoml.bentos.build(**options, build_ctx=str(ROOT))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Pack the service with its extractor.")
+    parser.add_argument("extractor", type=Path, help="an exported extractor folder")
+    parser.add_argument("--gpu", action="store_true", help="with CUDA and cuDNN")
+    given = parser.parse_args()
+    print(f"model {import_extractor(given.extractor)}")
+    print(f"bento {build_bento(gpu=given.gpu).tag}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()
