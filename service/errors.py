@@ -23,6 +23,8 @@ from service.store.errors import (
     RequestInProgressError,
     RequestTakenOverError,
     RevisionConflictError,
+    SchemaError,
+    StoreError,
     StoreUnavailableError,
     TenantNotFoundError,
     VersionNotFoundError,
@@ -69,6 +71,7 @@ STATUS_OF_ERROR: Mapping[type[HeadstartError], int] = {
     InvalidTextError: 422,
     QuotaExceededError: 403,
     TenantNotFoundError: 403,
+    SchemaError: 503,
     StoreUnavailableError: 503,
 }
 RETRY_AFTER_S = 1
@@ -155,8 +158,9 @@ def api_error(error: HeadstartError) -> ApiError:
     status = status_of(error)
     is_passing = status == 503 or isinstance(error, RequestInProgressError)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if is_passing else {}
+    message = error.public if isinstance(error, StoreError) else str(error)
     details = {"done": error.done} if isinstance(error, AnswerLostError) else {}
-    return ApiError(status, error.code, str(error), details=details, headers=headers)
+    return ApiError(status, error.code, message, details=details, headers=headers)
 
 
 def batch_error(items: Sequence[ItemError], total: int) -> ApiError:

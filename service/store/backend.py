@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from enum import Enum
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from sqlalchemy import URL, Connection, Engine, Select, Table
@@ -40,6 +41,20 @@ class Backend(Protocol):
 
     def prepare(self, url: URL) -> None:
         """Make what the database needs before the first connection, such as its folder."""
+        ...
+
+    def was_replaced(self) -> bool:
+        """Whether another database took the place of the one that was opened, since the last call.
+
+        Raises
+        ------
+        StoreUnavailableError
+            There is none any more; what was written into an open file without a name would be lost.
+        """
+        ...
+
+    def shared_folder(self, url: URL) -> Path | None:
+        """A folder that all processes which could use the database are beside; None if there is none."""
         ...
 
     def engine(self, url: URL, busy_timeout_s: float) -> Engine: ...

@@ -99,7 +99,7 @@ class BlobStore:
         except ValueError as error:
             raise BlobUrlError(f"{shown} is no place for blobs: {error}") from error
         except OSError as error:
-            raise StoreUnavailableError(f"the blobs at {shown} cannot be used now: {error}") from error
+            raise StoreUnavailableError("the blobs cannot be used now", f"{shown}: {error}") from error
         if protocol == "s3":
             files.retries = S3_ROUNDS
         return cls(_Remote(files, root.rstrip("/")), url)
@@ -171,10 +171,12 @@ class BlobStore:
         except Exception as error:  # each driver has its own tree of errors
             if not isinstance(self._place, _Remote) and not isinstance(error, OSError):
                 raise
-            reason = str(error) or type(error).__name__
+            detail = f"{self._url}: {error or type(error).__name__}"
             for secret in self._secrets:
-                reason = reason.replace(secret, "")
-            raise StoreUnavailableError(f"the blobs at {self._url} cannot be used now: {reason}") from error
+                detail = detail.replace(secret, "")
+            is_disk = isinstance(self._place, _Folder) and isinstance(error, OSError) and error.strerror
+            reason = f" ({error.strerror})" if is_disk else ""  # type: ignore[attr-defined]
+            raise StoreUnavailableError(f"the blobs cannot be used now{reason}", detail) from error
 
 
 class _Folder:

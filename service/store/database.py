@@ -21,8 +21,10 @@ from service.store.errors import DatabaseUrlError, StoreError, StoreUnavailableE
 from service.store.postgresql import Postgresql
 from service.store.quick import QuickReads
 from service.store.sqlite import Sqlite
+from service.store.writers import Writers
 
 BUSY_TIMEOUT_S = 10.0
+LOCK_FILE = "blob-writers.lock"
 POSTGRESQL_DRIVER = "postgresql+psycopg"  # the one that is tested, where the URL names none
 BACKENDS: dict[str, type[Backend]] = {"sqlite": Sqlite, "postgresql": Postgresql}
 
@@ -34,6 +36,10 @@ class Database:
     ----------
     database_url : SQLAlchemy URL, `sqlite:////folder/file.db` or `postgresql://user:secret@host/name`.
     busy_timeout_s : how long a call waits for other writers before it gives up.
+
+    Attributes
+    ----------
+    blob_writers : the processes that write blobs beside this database.
 
     Raises
     ------
@@ -56,6 +62,8 @@ class Database:
         self._turn = threading.Lock()
         self._refusal: str | None = None
         self._in_use_at_fork = 0
+        folder = self._backend.shared_folder(self.url)
+        self.blob_writers = Writers(None if folder is None else folder / LOCK_FILE)
         _open_databases.add(self)
 
     @contextmanager
@@ -86,6 +94,7 @@ class Database:
         durable : False for what can be computed again. It survives a killed process all the same.
         """
         mode = Mode.WRITE if durable else Mode.CACHE_WRITE
+        self.require_same()
         with self._translated(), self._take_turn(), self._engines[mode].begin() as connection:
             yield connection
 
@@ -94,6 +103,19 @@ class Database:
         """The transaction in which this process alone may change the schema."""
         with self._translated(), self._take_turn(), self._backend.migrating(self._engine) as connection:
             yield connection
+
+    def require_same(self) -> None:
+        """See to it that what is used is the database that is there under its name now.
+
+        Raises
+        ------
+        StoreUnavailableError
+            There is none any more.
+        """
+        with self._translated():
+            if self._backend.was_replaced():
+                self._close_quick()
+                self._engine.dispose()
 
     def insert_or_ignore(self, table: Table) -> Insert:
         return self._backend.insert_or_ignore(table)
@@ -105,6 +127,7 @@ class Database:
     def close(self) -> None:
         """Close the connections. Calls that come later are refused."""
         self._refusal = "the store is closed"
+        self.blob_writers.leave()
         self._close_quick()
         self._engine.dispose()
         _open_databases.discard(self)
@@ -202,4 +225,4 @@ def _shown(url: URL) -> str:
 
 def _named(failure: StoreError, url: URL) -> StoreError:
     """The failure with the database in its message, never with the password."""
-    return type(failure)(f"{failure}: {_shown(url)}")
+    return type(failure)(failure.public, f"{failure}: {_shown(url)}".removeprefix(f"{failure.public}: "))

@@ -44,9 +44,19 @@ from training.errors import HeadstartError
 
 
 class StoreError(HeadstartError):
-    """Base of every error of the store."""
+    """Base of every error of the store.
+
+    Parameters
+    ----------
+    public : what anybody may read.
+    detail : what is for the operator only: paths, addresses, words of a driver.
+    """
 
     code = "store_error"
+
+    def __init__(self, public: str, detail: object = None) -> None:
+        self.public = public
+        super().__init__(public if detail is None else f"{public}: {detail}")
 
 
 class HeadNotFoundError(StoreError):

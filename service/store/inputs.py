@@ -58,6 +58,7 @@ class Inputs:
     def __init__(self, database: Database, blobs: BlobStore) -> None:
         self._database = database
         self._blobs = blobs
+        self._writers = database.blob_writers
 
     def write(self, data: bytes) -> NewInput:
         """Write the bytes of an input, for a change that is then to name them.
@@ -69,6 +70,10 @@ class Inputs:
         """
         name = uuid.uuid4().hex
         key = f"{PREFIX}{name[:2]}/{name}"
+        try:
+            self._writers.join()
+        except OSError as error:
+            raise StoreUnavailableError("inputs cannot be written now", error) from error
         self._blobs.put(key, data)
         return NewInput(key, len(data))
 
@@ -104,10 +109,10 @@ class Inputs:
             data = self._blobs.get(blob)
         except BlobNotFoundError as error:
             if self._blob(head_id, sha256) == blob:
-                raise StoreCorruptedError(f"the kept input {sha256} is missing: {error}") from error
+                raise StoreCorruptedError(f"the kept input {sha256} is missing", error) from error
             return self.read(head_id, sha256)
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise StoreCorruptedError(f"the kept input {sha256} is damaged, at {blob}")
+            raise StoreCorruptedError(f"the kept input {sha256} is damaged", blob)
         return data
 
     def purge(self) -> None:
@@ -125,9 +130,14 @@ class Inputs:
             logger.warning("inputs that were removed are not deleted yet: %s", error)
 
     def tidy(self, orphan_age: timedelta = ORPHAN_AGE) -> int:
-        """Finish what a crash left: doomed blobs, and blobs of that age with no row.
+        """Finish what a crash left: doomed blobs, and blobs with no row.
 
         Lists all kept inputs once; for the start of a server.
+
+        Parameters
+        ----------
+        orphan_age : blobs without a row are younger while a request is at work that wrote them. Where no
+            other process can be at work, those of any age go.
 
         Returns
         -------
@@ -138,7 +148,14 @@ class Inputs:
         StoreUnavailableError
         """
         self.purge()
-        before = datetime.now(UTC) - orphan_age
+        try:
+            with self._writers.alone() as is_alone:
+                return self._delete_orphans(timedelta(0) if is_alone else orphan_age)
+        except OSError as error:
+            raise StoreUnavailableError("inputs cannot be tidied now", error) from error
+
+    def _delete_orphans(self, age: timedelta) -> int:
+        before = datetime.now(UTC) - age
         old = [
             entry.key
             for prefix in (PREFIX, PARTIAL)

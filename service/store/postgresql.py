@@ -54,6 +54,12 @@ class Postgresql:
     def prepare(self, url: URL) -> None:
         """Nothing: the server is there or it is not."""
 
+    def shared_folder(self, url: URL) -> None:
+        """None: processes on any machine may use the database."""
+
+    def was_replaced(self) -> bool:
+        return False
+
     def engine(self, url: URL, busy_timeout_s: float) -> Engine:
         engine = create_engine(
             url,
@@ -84,12 +90,12 @@ class Postgresql:
     def failure(self, error: DBAPIError) -> StoreError | None:
         state = getattr(error.orig, "sqlstate", None) or ""
         if state.startswith(CORRUPTED_CLASS):
-            return StoreCorruptedError(f"the database is damaged ({error.orig})")
+            return StoreCorruptedError("the database is damaged", error.orig)
         if state in SCHEMA_STATES:
-            return SchemaError(f"the database lacks tables ({error.orig}): migrate it first")
+            return SchemaError("the database lacks tables: migrate it first", error.orig)
         lost = error.connection_invalidated or (not state and _is_operational(error))
         if lost or state in UNAVAILABLE_STATES or state.startswith(UNAVAILABLE_CLASSES):
-            return StoreUnavailableError(f"the database cannot be used now ({error.orig})")
+            return StoreUnavailableError("the database cannot be used now", error.orig)
         return None
 
     @contextmanager

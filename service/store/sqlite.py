@@ -46,6 +46,8 @@ BEGIN = "headstart_begin"
 SYNCHRONOUS = "headstart_synchronous"
 POOL_SIZE = 64  # connections kept open: as many as threads ask at once; each is cheap
 
+FileIdentity = tuple[int, int]  # device and inode
+
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 UNAVAILABLE = {
@@ -73,6 +75,10 @@ class Sqlite:
         Mode.CACHE_WRITE: {BEGIN: "BEGIN IMMEDIATE", SYNCHRONOUS: "NORMAL"},
     }
 
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._file: FileIdentity | None = None
+
     def prepare(self, url: URL) -> None:
         if not url.database or ":memory:" in url.database or "memory" in url.query.get("mode", ""):
             raise DatabaseUrlError(
@@ -80,13 +86,28 @@ class Sqlite:
             )
         if url.database.startswith("file:"):
             return
-        folder = Path(url.database).absolute().parent
+        self._path = Path(url.database).absolute()
+        folder = self._path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreUnavailableError(f"the folder {folder} cannot be created: {error.strerror}") from error
+            raise StoreUnavailableError(
+                f"the folder of the database cannot be created: {error.strerror}", folder
+            ) from error
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise StoreUnavailableError(f"the folder {folder} of the database cannot be written to")
+            raise StoreUnavailableError("the folder of the database cannot be written to", folder)
+
+    def was_replaced(self) -> bool:
+        if self._path is None or self._file is None:
+            return False
+        found = _identity(self._path)
+        if found is None:
+            raise StoreUnavailableError("the database file is gone", self._path)
+        replaced, self._file = found != self._file, found
+        return replaced
+
+    def shared_folder(self, url: URL) -> Path | None:
+        return None if self._path is None else self._path.parent
 
     def engine(self, url: URL, busy_timeout_s: float) -> Engine:
         engine = create_engine(
@@ -99,6 +120,12 @@ class Sqlite:
             connect_args={"timeout": busy_timeout_s, "isolation_level": None},
         )
 
+        @event.listens_for(engine, "do_connect")
+        def stay_with_the_file(*_: object) -> None:
+            # SQLite would make an empty database where the file was removed.
+            if self._path is not None and self._file is not None and _identity(self._path) is None:
+                raise StoreUnavailableError("the database file is gone", self._path)
+
         @event.listens_for(engine, "connect")
         def configure(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
             driver_connection = cast(sqlite3.Connection, connection)
@@ -106,6 +133,8 @@ class Sqlite:
             driver_connection.execute("PRAGMA foreign_keys=ON")
             # Deleted rows are overwritten with zeros, for people who must be able to forget.
             driver_connection.execute("PRAGMA secure_delete=ON")
+            if self._path is not None and self._file is None:
+                self._file = _identity(self._path)
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
@@ -134,13 +163,13 @@ class Sqlite:
             return None
         code = extended & PRIMARY_CODE
         if code in LOCKED:
-            return StoreUnavailableError(f"the database is locked by another writer ({cause})")
+            return StoreUnavailableError("the database is locked by another writer", cause)
         if code in DAMAGED:
-            return StoreCorruptedError(f"the database file is damaged or is not a database ({cause})")
+            return StoreCorruptedError("the database file is damaged or is not a database", cause)
         if code in UNAVAILABLE:
-            return StoreUnavailableError(f"{UNAVAILABLE[code]} ({cause})")
+            return StoreUnavailableError(UNAVAILABLE[code], cause)
         if code == sqlite3.SQLITE_ERROR and str(cause).startswith(("no such table", "no such column")):
-            return SchemaError(f"the database lacks tables ({cause}): migrate it first")
+            return SchemaError("the database lacks tables: migrate it first", cause)
         return None
 
     @contextmanager
@@ -158,6 +187,15 @@ class Sqlite:
                         raise SchemaError(f"the migration broke {len(broken)} references; it was undone")
             finally:
                 raw.execute("PRAGMA foreign_keys=ON")
+
+
+def _identity(path: Path) -> FileIdentity | None:
+    """What tells a file from another one under its name; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _use_wal(connection: sqlite3.Connection, busy_timeout_s: float) -> None:

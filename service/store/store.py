@@ -112,6 +112,7 @@ class Store:
             The tables are missing, older or newer than this code.
         StoreUnavailableError
         """
+        self._database.require_same()
         with self._database.snapshot() as connection:
             connection.execute(select(1))
             schema.check(connection)

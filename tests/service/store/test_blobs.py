@@ -120,7 +120,7 @@ def test_a_server_that_is_not_there_is_a_clear_error(monkeypatch: pytest.MonkeyP
         lambda: blobs.delete(["inputs/ab/one"]),
         lambda: list(blobs.entries("inputs")),
     ):
-        with pytest.raises(StoreUnavailableError, match="s3://unreached cannot be used now"):
+        with pytest.raises(StoreUnavailableError, match="cannot be used now: s3://unreached"):
             call()
 
 
