@@ -68,6 +68,14 @@ STORE_TESTS ?= tests/service/store tests/service/api tests/service/jobs tests/se
 test-store: $(VENV)/.dev postgresql ## the store on SQLite and PostgreSQL, migrations on both, the service on PostgreSQL
 	TEST_DATABASE=postgresql $(BIN)/python -m pytest -m "not long and not timing" --numprocesses $(TEST_PROCESSES) \
 	    --dist loadfile $(STORE_TESTS)
+	$(BIN)/python -m pytest -s tests/store/test_consistency.py
+
+.PHONY: test-crash test-soak
+test-crash: $(VENV)/.dev postgresql ## kill -9 at random moments (CRASH_KILLS=200), full disks, lost databases
+	$(BIN)/python -m pytest -s tests/store/test_crash.py tests/store/test_outages.py
+
+test-soak: $(VENV)/.dev ## switch versions under load: p99 before, during, after; memory and descriptors (SOAK_S=30 each)
+	$(BIN)/python -m pytest -s tests/store/test_soak.py
 
 bench-access: $(VENV)/.dev export ## what a key, a rate limit and a tenant cost a request
 	$(BIN)/python -m benchmarks.access

@@ -7,6 +7,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
+from service import metrics
 from service.access.documented import document_access
 from service.access.door import admit, note_refusal
 from service.access.scopes import require_declared
@@ -43,6 +44,7 @@ def create_app(settings: Settings, device: Device | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.engine = await to_thread.run_sync(Engine.start, settings, device)
+        await to_thread.run_sync(metrics.reserve_disk)
         try:
             yield
         finally:

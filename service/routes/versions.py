@@ -26,8 +26,9 @@ async def list_versions(
     engine: EngineOf, name: HeadName, limit: Limit = 100, cursor: Position = None
 ) -> Response:
     """List the versions of a head, newest first, a page at a time."""
-    page = await off_loop(engine.store.versions.list, name, cursor, limit)
+    # First the head: the version that it says is published is then among those that are read.
     head = await off_loop(engine.store.heads.get, name)
+    page = await off_loop(engine.store.versions.list, name, cursor, limit)
     rows = [summarise_version(row, head) for row in page.items]
     return answer({"versions": rows, "next": page.next_after})
 

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -73,6 +73,14 @@ class PostgresServer:
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
+        """Start, also where processes of a killed server still have to notice that it is gone."""
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not self._has_started():
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"PostgreSQL did not start:\n{self.log()[-4000:]}")
+            time.sleep(0.05)
+
+    def _has_started(self) -> bool:
         log = (self._folder / "log").open("ab")
         settings = [
             "listen_addresses=127.0.0.1",
@@ -91,7 +99,7 @@ class PostgresServer:
                 cwd=self._folder,
                 **_as_unprivileged(),
             )
-        self._wait()
+        return self._answers()
 
     def stop(self) -> None:
         """Shut down and break off what is in progress."""
@@ -125,22 +133,19 @@ class PostgresServer:
             return
         process.send_signal(number)
         process.wait(START_TIMEOUT_S)
-        # After a kill the other processes still hold the shared memory for a moment.
-        (self._folder / "data" / "postmaster.pid").unlink(missing_ok=True)
 
-    def _wait(self) -> None:
+    def _answers(self) -> bool:
+        """Wait for the server; False if it has ended instead."""
         engine = create_engine(self.url("postgres"))
-        deadline_s = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                engine.connect().close()
-                break
-            except OperationalError:
-                has_ended = self._process is None or self._process.poll() is not None
-                if has_ended or time.monotonic() > deadline_s:
-                    raise RuntimeError(f"PostgreSQL did not start:\n{self.log()[-4000:]}") from None
+        try:
+            while self._process is not None and self._process.poll() is None:
+                with suppress(OperationalError):
+                    engine.connect().close()
+                    return True
                 time.sleep(0.05)
-        engine.dispose()
+            return False
+        finally:
+            engine.dispose()
 
 
 @contextmanager
