@@ -16,6 +16,7 @@ from benchmarks.embedded import (
 from training.heads import fit_head
 
 SEEDS = 8
+ORACLE_SEEDS = 10  # of four, one unlucky split moved the mean by more than the bar
 MOST_PER_CLASS = {"cats_dogs": 130, "blood_cells": None, "ham10000": 73}
 
 
@@ -64,7 +65,7 @@ def test_as_accurate_as_the_best_logistic_regression_that_nobody_could_have_chos
     for name, images in sets.items():
         for shots in (5, 20):
             found = []
-            for seed in range(4):
+            for seed in range(ORACLE_SEEDS):
                 support, test = split(images, shots, seed)
                 labels, truth = images.labels[support].tolist(), images.labels[test]
                 head = fit_head(images.embeddings[support], labels, extractor_digest="d")
