@@ -6,6 +6,7 @@ Knows how a run is begun, taken up again and made the head's. Does not know how 
 import hashlib
 import shutil
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,13 +56,18 @@ class FinetuneRunner:
     """
 
     def __init__(self, engine: Engine) -> None:
+        self._use(engine)
+
+    def run(self, job: Job) -> Mapping[str, Any]:
+        """Carry out a job for its tenant."""
+        of_tenant = copy(self)
+        of_tenant._use(self._engine.of(Caller(tenant=job.row.tenant, actor=f"worker {job.row.worker}")))
+        return of_tenant._run(job)
+
+    def _use(self, engine: Engine) -> None:
         self._engine = engine
         self._store = engine.store
         self._registry = Registry.of(engine.settings, engine.store)
-
-    def run(self, job: Job) -> Mapping[str, Any]:
-        caller = Caller(tenant=job.row.tenant, actor=f"worker {job.row.worker}")
-        return FinetuneRunner(self._engine.of(caller))._run(job)
 
     def _run(self, job: Job) -> Mapping[str, Any]:
         head = self._head_of(job)
