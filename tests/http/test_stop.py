@@ -38,6 +38,7 @@ def test_a_client_that_stalls_does_not_hold_up_the_end(server: Server) -> None:
     assert server.process.returncode == 0
 
 
+@pytest.mark.timing
 def test_a_batch_that_takes_too_long_is_given_up_and_leaves_nothing(
     server: Server, photos: dict[str, list[Path]]
 ) -> None:
