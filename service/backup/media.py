@@ -136,14 +136,5 @@ def pack(folder: Path, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def sync(folder: Path) -> None:
-    """Make what was named in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def as_stream(data: bytes) -> IO[bytes]:
     return io.BytesIO(data)

@@ -21,10 +21,11 @@ from service.backup.contents import (
     digest_of,
 )
 from service.backup.errors import BackupDamagedError
-from service.backup.media import Medium, opened, sync, write_file
+from service.backup.media import Medium, opened, write_file
 from service.backup.named import named_by
 from service.config import Settings
 from service.store import Store, sqlite_file
+from service.store.durable import sync_folder
 from service.store.schema import require_known
 from training.errors import ManifestError
 from training.manifest import Manifest
@@ -150,7 +151,7 @@ def _put_extractors(settings: Settings, medium: Medium, contents: Contents) -> l
                     write_file(partial / name.rpartition("/")[2], stream)
             _require_extractor(partial)
             partial.rename(root / folder)
-            sync(root)
+            sync_folder(root)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         written.append(folder)

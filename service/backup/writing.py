@@ -15,10 +15,11 @@ from pathlib import Path
 
 from service.backup.contents import BLOBS, DATABASE, EXTRACTORS, MANIFEST, Contents, File, digest_of
 from service.backup.errors import BackupError
-from service.backup.media import as_stream, pack, sync, write_file
+from service.backup.media import as_stream, pack, write_file
 from service.backup.named import named_by, without
 from service.config import Settings
 from service.store import BlobNotFoundError, Store, StoreCorruptedError
+from service.store.durable import sync_folder
 from training import __version__
 from training.manifest import FILES
 
@@ -58,7 +59,7 @@ def back_up(settings: Settings, path: Path) -> BackedUp:
             whole = folder.with_name(folder.name + TAR)
             pack(folder, whole)
         whole.rename(path)
-        sync(path.parent)
+        sync_folder(path.parent)
     return BackedUp(
         path,
         len(contents.files),
@@ -86,7 +87,7 @@ def _write(store: Store, settings: Settings, folder: Path) -> Contents:
         files[DATABASE] = digest_of(copy)
     contents = Contents(created_at.isoformat(), __version__, schema, len(gone), files)
     write_file(folder / MANIFEST, as_stream(contents.as_json()))
-    sync(folder)
+    sync_folder(folder)
     return contents
 
 

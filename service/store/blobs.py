@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import fsspec
 from fsspec.asyn import sync
 
+from service.store.durable import sync_folder
 from service.store.errors import BlobNotFoundError, BlobUrlError, StoreUnavailableError
 
 KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
@@ -201,7 +202,7 @@ class _Folder:
             with suppress(OSError):
                 partial.unlink()
             raise
-        _sync(target.parent)
+        sync_folder(target.parent)
 
     def get(self, key: str) -> bytes:
         return (self._root / key).read_bytes()
@@ -227,7 +228,7 @@ class _Folder:
         for made in (folder, *folder.parents):
             if made in self._synced or not made.is_relative_to(self._root):
                 break
-            _sync(made.parent)
+            sync_folder(made.parent)
             self._synced.add(made)
 
 
@@ -285,12 +286,3 @@ def _require_key(key: str) -> None:
 def _raise_unless_absent(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
-
-
-def _sync(folder: Path) -> None:
-    """Make what was done in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

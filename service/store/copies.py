@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.store import portable, schema, sqlite_file
 from service.store.database import Database
+from service.store.durable import sync_folder
 from service.store.errors import HomeInUseError, HomeNotEmptyError
 
 RESTORING = ".restoring"  # beside a SQLite database: what is to take its place, or a crash left so
@@ -93,11 +94,7 @@ def _put(target: Path, path: Path, before: Callable[[], None]) -> None:
         for suffix in OLD_FILES:  # of a database that somebody deleted: they would be taken for this one's
             target.with_name(target.name + suffix).unlink(missing_ok=True)
     staged.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(target.parent)
 
 
 def _replace_rows(database: Database, path: Path, *, replace: bool, before: Callable[[], None]) -> None:
