@@ -12,11 +12,11 @@ import click
 import numpy as np
 
 from service.commands.arguments import new_file
-from service.commands.folder import embed_with_bar, end, images_of, written
+from service.commands.folder import embed_with_bar, end, images_of, require_some, written
 from service.commands.terminal import FOLDER, read_settings, told
 
 if TYPE_CHECKING:
-    from training.folder_embedding import EmbeddedFile, UnusableFile
+    from training.folder_embedding import EmbeddedFile
     from training.manifest import Manifest
 
 FORMATS = ("npz", "safetensors")
@@ -52,30 +52,17 @@ def command(
     paths = images_of(folder)
     embedded: list[EmbeddedFile] = []
     left_out: list[UnusableFile] = []
-    for found in embed_with_bar(
-        source,
-        paths,
-        settings.home / "cache" / "embeddings",
-        processes=processes or settings.core_count,
-        max_pixels=settings.max_pixels,
-    ):
+    for found in embed_with_bar(source, paths, settings, processes):
         if isinstance(found, EmbeddedFile):
             embedded.append(found)
         else:
             left_out.append(found)
-    if not embedded:
-        raise click.ClickException(_none(left_out))
+    require_some(embedded, left_out)
     embedded.sort(key=lambda one: one.path)
     with told():
         _write(output, kind or _kind_of(output), Manifest.load(source), embedded, folder, taps)
     cached = sum(one.cached for one in embedded)
     end(folder, f"{len(embedded)} images, {cached} from the cache", left_out, output)
-
-
-def _none(left_out: "Sequence[UnusableFile]") -> str:
-    return (
-        f"none of {len(left_out)} images could be used; the first: {left_out[0].path}: {left_out[0].reason}"
-    )
 
 
 def _kind_of(output: Path) -> str:

@@ -4,7 +4,7 @@ Knows no command.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from uuid import uuid4
 import click
 
 from service.commands.terminal import told
+from service.config import Settings
 
 if TYPE_CHECKING:
     from training.folder_embedding import EmbeddedFile, UnusableFile
@@ -34,15 +35,20 @@ def images_of(folder: Path) -> tuple[Path, ...]:
 
 
 def embed_with_bar(
-    extractor: Path, paths: Sequence[Path], cache_root: Path, *, processes: int, max_pixels: int
+    extractor: Path, paths: Sequence[Path], settings: Settings, processes: int | None
 ) -> Iterator["EmbeddedFile | UnusableFile"]:
-    """Embed files with a progress bar on standard error; errors in one line."""
+    """Embed files with a progress bar on standard error; errors in one line.
+
+    Rows are kept under the home folder. `processes`: None for one on each core.
+    """
     from tqdm import tqdm
 
     from training.folder_embedding import embed_files
     from training.preprocess import DecodeLimits
 
-    limits = DecodeLimits(max_pixels)
+    cache_root = settings.home / "cache" / "embeddings"
+    processes = processes or settings.core_count
+    limits = DecodeLimits(settings.max_pixels)
     with told(), _goes_on(), tqdm(total=len(paths), desc="embedding", unit="image") as bar:
         for found in embed_files(extractor, paths, cache_root, processes=processes, limits=limits):
             bar.update()
@@ -70,6 +76,14 @@ def written(output: Path) -> Iterator[Path]:
         partial.rename(output)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def require_some(found: Collection[object], left_out: Sequence["UnusableFile"]) -> None:
+    """An error that the user reads if no image could be used."""
+    if not found:
+        first = left_out[0]
+        message = f"none of {len(left_out)} images could be used; the first: {first.path}: {first.reason}"
+        raise click.ClickException(message)
 
 
 def end(folder: Path, done: str, left_out: Sequence["UnusableFile"], output: Path) -> None:

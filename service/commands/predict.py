@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from service.commands.arguments import new_file
-from service.commands.folder import STANDARD_OUTPUT, embed_with_bar, end, images_of, written
+from service.commands.folder import STANDARD_OUTPUT, embed_with_bar, end, images_of, require_some, written
 from service.commands.terminal import FOLDER, read_settings, told
 from service.config import Settings
 
@@ -91,10 +91,7 @@ def command(
         found, left_out = _asked(url, head, paths, dict(header), top_k, threshold)
     else:
         found, left_out = _here(Path(head), paths, extractor, processes, top_k, threshold)
-    if not found:
-        first = left_out[0]
-        message = f"none of {len(left_out)} images could be used; the first: {first.path}: {first.reason}"
-        raise click.ClickException(message)
+    require_some(found, left_out)
     with told(), _opened(output) as stream:
         _write(stream, kind or _kind_of(output), folder, found)
     end(folder, f"{len(found)} images", left_out, output)
@@ -146,13 +143,7 @@ def _here(
     source = _extractor_of(head, settings, extractor)
     found: dict[Path, dict[str, Any]] = {}
     left_out: list[UnusableFile] = []
-    for one in embed_with_bar(
-        source,
-        paths,
-        settings.home / "cache" / "embeddings",
-        processes=processes or settings.core_count,
-        max_pixels=settings.max_pixels,
-    ):
+    for one in embed_with_bar(source, paths, settings, processes):
         if isinstance(one, UnusableFile):
             left_out.append(one)
         else:
