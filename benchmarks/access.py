@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import insert
 
+from benchmarks.server import EXTRACTOR
 from service.access.door import identify
 from service.access.secrets import Secret
 from service.config import Settings
@@ -22,7 +23,6 @@ from service.engine import Engine, prepare
 from service.store import Caller, NewKey
 from service.store.tables import api_keys
 
-EXTRACTOR = Path(__file__).resolve().parent.parent / ".headstart" / "extractors" / "efficientnet-lite0"
 ROUNDS = 5
 CALLS = 500
 MANY_KEYS = 20_000

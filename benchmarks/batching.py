@@ -170,16 +170,16 @@ def _ping(count: int, is_shared: bool) -> float:
 
 
 @contextmanager
-def process(extractor: Path) -> Iterator[RemoteDevice]:
-    """A process that runs an extractor on this CPU."""
+def process(extractor: Path, device: str = "cpu") -> Iterator[RemoteDevice]:
+    """The processes that run an extractor: one on this CPU, or one on each GPU."""
     with tempfile.TemporaryDirectory() as home:
-        settings = Settings(extractor_process="always", home=Path(home))
+        settings = Settings(device=device, extractor_process="always", home=Path(home))
         supervisor = Supervisor(Path(home) / "devices", processes_of(settings), [extractor])
         supervisor.start()
         try:
-            device = RemoteDevice.of(supervisor.folder)
-            assert device is not None
-            yield device
+            remote = RemoteDevice.of(supervisor.folder)
+            assert remote is not None
+            yield remote
         finally:
             supervisor.close()
 

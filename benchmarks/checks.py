@@ -22,8 +22,7 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.embedded import REPOSITORY, Embed, EmbeddedSet, embed_set, embedder
-from training.export import export_extractor
+from benchmarks.embedded import REPOSITORY, Embed, EmbeddedSet, chosen_extractor, embed_set, embedder
 from training.heads import check_examples
 
 SHOTS = {"cats_dogs": 100, "blood_cells": 60, "ham10000": 70}
@@ -131,9 +130,7 @@ def main() -> None:
     default_data = os.environ.get("HEADSTART_DATA", REPOSITORY.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=Path(default_data))
     arguments = parser.parse_args()
-    extractor = arguments.extractor or REPOSITORY / ".headstart" / "extractors" / "efficientnet-lite0"
-    if arguments.extractor is None:
-        export_extractor("efficientnet-lite0", extractor)
+    extractor = chosen_extractor(arguments)
     sets = {name: embed_set(extractor, arguments.data, name) for name in SHOTS}
     embed = embedder(extractor)
     print(

@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from benchmarks.embedded import REPOSITORY, add_arguments
-from training.export import export_extractor
+from benchmarks.embedded import add_arguments, chosen_extractor
 from training.image_embedding import ImageEmbedder
 from training.manifest import Preprocess
 from training.preprocess import decode_image
@@ -211,9 +210,7 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    extractor = arguments.extractor or REPOSITORY / ".headstart" / "extractors" / "efficientnet-lite0"
-    if arguments.extractor is None:
-        export_extractor("efficientnet-lite0", extractor)
+    extractor = chosen_extractor(arguments)
     embedder = ImageEmbedder.load(extractor)
     spec, dim = embedder.manifest.preprocess, embedder.manifest.output.dim
     plain, others = plain_decoder(spec), other_decoders(spec)

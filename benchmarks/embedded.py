@@ -50,11 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path(default_data))
 
 
+def chosen_extractor(arguments: argparse.Namespace) -> Path:
+    """The folder of `--extractor`; without it the default one, exported if need be."""
+    if arguments.extractor is not None:
+        return Path(arguments.extractor)
+    folder = REPOSITORY / ".headstart" / "extractors" / "efficientnet-lite0"
+    export_extractor("efficientnet-lite0", folder)
+    return folder
+
+
 def embed_sets(arguments: argparse.Namespace, names: Sequence[str]) -> dict[str, EmbeddedSet]:
     """Embed whole sets with the chosen extractor, exporting the default one if need be."""
-    extractor = arguments.extractor or REPOSITORY / ".headstart" / "extractors" / "efficientnet-lite0"
-    if arguments.extractor is None:
-        export_extractor("efficientnet-lite0", extractor)
+    extractor = chosen_extractor(arguments)
     return {name: embed_set(extractor, arguments.data, name) for name in names}
 
 

@@ -16,15 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.batching import process
 from benchmarks.server import EXTRACTOR
-from service.config import Settings
 from service.devices import LocalDevice
 from service.devices.bound import BoundSession
 from service.devices.local import DEFAULT_BATCH_SIZES
 from service.devices.providers import GpuOptions, gpu_count
-from service.devices.remote import RemoteDevice
-from service.devices.settings import processes_of
-from service.devices.supervisor import Supervisor
 from service.extractor import Extractor
 from service.sessions import Pixels, Rows
 from training.errors import DeviceError
@@ -78,37 +75,29 @@ def alone(folder: Path, engines: Path, images: Pixels, expected: Rows) -> dict[s
 def through_the_process(folder: Path, images: Pixels) -> dict[str, float]:
     """Threads with one image each, all GPUs."""
     figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory() as home:
-        settings = Settings(device="cuda", home=Path(home))
-        supervisor = Supervisor(Path(home) / "devices", processes_of(settings), [folder])
-        supervisor.start()
-        try:
-            device = RemoteDevice.of(supervisor.folder)
-            assert device is not None
-            session = Extractor.load(folder, device=device).session
-            for clients in CLIENTS:
-                before = device.states()
-                with ThreadPoolExecutor(clients) as pool:
-                    end = time.perf_counter() + SECONDS
+    with process(folder, "cuda") as device:
+        session = Extractor.load(folder, device=device).session
+        for clients in CLIENTS:
+            before = device.states()
+            with ThreadPoolExecutor(clients) as pool:
+                end = time.perf_counter() + SECONDS
 
-                    def ask(client: int, end: float = end) -> int:
-                        count = 0
-                        while time.perf_counter() < end:
-                            session.run(images[client % len(images)][np.newaxis])
-                            count += 1
-                        return count
+                def ask(client: int, end: float = end) -> int:
+                    count = 0
+                    while time.perf_counter() < end:
+                        session.run(images[client % len(images)][np.newaxis])
+                        count += 1
+                    return count
 
-                    rate = sum(pool.map(ask, range(clients))) / SECONDS
-                after = device.states()
-                run, batches = (
-                    sum(state[key] for state in after) - sum(state[key] for state in before)
-                    for key in ("images", "batches")
-                )
-                print(f"process, {clients:>3} clients: {rate:.0f} img/s, {run / batches:.1f} images a batch")
-                figures[f"images_per_s_process_{clients}_clients"] = rate
-            session.close()
-        finally:
-            supervisor.close()
+                rate = sum(pool.map(ask, range(clients))) / SECONDS
+            after = device.states()
+            run, batches = (
+                sum(state[key] for state in after) - sum(state[key] for state in before)
+                for key in ("images", "batches")
+            )
+            print(f"process, {clients:>3} clients: {rate:.0f} img/s, {run / batches:.1f} images a batch")
+            figures[f"images_per_s_process_{clients}_clients"] = rate
+        session.close()
     return figures
 
 

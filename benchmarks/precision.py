@@ -23,14 +23,13 @@ import numpy as np
 
 from benchmarks.decoding import photographs
 from benchmarks.embedded import (
-    REPOSITORY,
     EmbeddedSet,
     Floats,
     add_arguments,
     balanced_accuracy,
+    chosen_extractor,
     split,
 )
-from training.export import export_extractor
 from training.gate import SHOTS, row_cosines
 from training.heads import FitOptions, fit_head
 from training.image_embedding import ImageEmbedder
@@ -141,9 +140,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    extractor = arguments.extractor or REPOSITORY / ".headstart" / "extractors" / "efficientnet-lite0"
-    if arguments.extractor is None:
-        export_extractor("efficientnet-lite0", extractor)
+    extractor = chosen_extractor(arguments)
     wide = ImageEmbedder.load(extractor)
     dims = wide.manifest.layer_dims
     ends = np.cumsum(list(dims.values()))[:-1]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.embedded import REPOSITORY, Ints, add_arguments, balanced_accuracy
+from benchmarks.embedded import REPOSITORY, Ints, add_arguments, balanced_accuracy, chosen_extractor
 from benchmarks.imagenet_sample import score
 from benchmarks.transfer_table import (
     ADVICE,
@@ -37,7 +37,6 @@ from benchmarks.transfer_table import (
 )
 from training.advise import SourceKnowledge, advise
 from training.errors import FinetuneError
-from training.export import export_extractor
 from training.finetune import FinetuneOptions, finetune
 from training.finetune.cut import stage_paths
 from training.finetune.feed import CachedFeed, Feed, ThroughFeed
@@ -246,9 +245,7 @@ def main() -> None:
     everything = (*FROZEN, ADVICE, *TRAINED)
     wanted = tuple(arguments.strategies.split(",")) if arguments.strategies else everything
     cases = [case for case in CASES if arguments.case in (None, f"{case[0]}:{case[1]:g}")]
-    folder = arguments.extractor or REPOSITORY / ".headstart" / "extractors" / "efficientnet-lite0"
-    if arguments.extractor is None:
-        export_extractor("efficientnet-lite0", folder)
+    folder = chosen_extractor(arguments)
     bench = Bench(folder, ImageEmbedder.load(folder), arguments.data)
     known = read_results(arguments.results)
     sets: dict[str, Images] = {}
