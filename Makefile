@@ -71,8 +71,8 @@ test-store: $(VENV)/.dev postgresql ## the store on SQLite and PostgreSQL, migra
 	$(BIN)/python -m pytest -s tests/store/test_consistency.py
 
 .PHONY: test-crash test-soak
-test-crash: $(VENV)/.dev postgresql ## kill -9 at random moments (CRASH_KILLS=200), full disks, lost databases
-	$(BIN)/python -m pytest -s tests/store/test_crash.py tests/store/test_outages.py
+test-crash: $(VENV)/.dev postgresql ## kill -9 at some 240 moments (CRASH_KILLS=60), full disks, lost databases
+	$(BIN)/python -m pytest -s tests/store/test_crash.py tests/store/test_restores.py tests/store/test_outages.py
 
 test-soak: $(VENV)/.dev ## switch versions under load: p99 before, during, after; memory and descriptors (SOAK_S=30 each)
 	$(BIN)/python -m pytest -s tests/store/test_soak.py

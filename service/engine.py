@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from service.admission import Admission
 from service.adviser import Adviser
+from service.backup.scratch import sweep as sweep_scratch
 from service.cache import LruCache
 from service.checker import Checker
 from service.config import Settings
@@ -65,6 +66,7 @@ def _tidy(settings: Settings, store: Store) -> None:
     """Finish what a crash left; predictions do not need the blobs, so that a server starts without them."""
     if settings.audit_days:
         store.audit.forget(timedelta(days=settings.audit_days))
+    sweep_scratch(settings, store)
     try:
         Registry.of(settings, store).sweep()
         count = store.inputs.tidy()

@@ -1,11 +1,10 @@
 """Restoring a backup: all of it is verified before the home is touched, and the rows come last, in one step.
 
 What comes before the rows are blobs and extractors that no row names yet: a restore that is cut off leaves a
-home as it was, and the same call can be made again.
+home as it was, and the same call can be made again. Nothing is written outside the home.
 """
 
 import shutil
-import tempfile
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +22,7 @@ from service.backup.contents import (
 from service.backup.errors import BackupDamagedError
 from service.backup.media import Medium, opened, write_file
 from service.backup.named import named_by
+from service.backup.scratch import scratch
 from service.config import Settings
 from service.store import Store, sqlite_file
 from service.store.durable import sync_folder
@@ -62,11 +62,9 @@ def restore(settings: Settings, path: Path, *, replace_all: bool = False) -> Res
     HomeNotEmptyError, HomeInUseError
     StoreError, OSError
     """
-    with opened(path) as medium, tempfile.TemporaryDirectory(prefix="headstart-restore-") as scratch:
+    written: list[str] = []
+    with opened(path) as medium:
         contents = verify(medium)
-        copy = Path(scratch) / DATABASE
-        _migrated_copy(medium, contents, copy)
-        written: list[str] = []
 
         def put_files() -> None:
             for name in contents.files:
@@ -75,7 +73,10 @@ def restore(settings: Settings, path: Path, *, replace_all: bool = False) -> Res
             written.extend(_put_extractors(settings, medium, contents))
 
         with Store.open(settings.resolved_database_url, settings.resolved_blob_url) as store:
-            store.read_copy(copy, replace=replace_all, before=put_files)
+            with scratch(settings, store) as folder:
+                copy = folder / DATABASE
+                _migrated_copy(medium, contents, copy)
+                store.read_copy(copy, replace=replace_all, before=put_files)
             if replace_all and not settings.database_url:
                 # Nobody is at work, so that a blob without a row is one of what was replaced.
                 store.inputs.tidy(timedelta(0))

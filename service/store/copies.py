@@ -14,7 +14,6 @@ from service.store.database import Database
 from service.store.durable import sync_folder
 from service.store.errors import HomeInUseError, HomeNotEmptyError
 
-RESTORING = ".restoring"  # beside a SQLite database: what is to take its place, or a crash left so
 OLD_FILES = ("-journal", "-wal", "-shm")
 
 
@@ -52,7 +51,8 @@ def read_copy(database: Database, path: Path, *, replace: bool, before: Callable
 
     Parameters
     ----------
-    path : a copy at the schema of this code.
+    path : a copy at the schema of this code; where the database is a file it takes the place of that, so that
+        it must be on the same file system.
     replace : whether what the database has may go.
     before : called once nothing stands in the way any more, before the first row is there.
 
@@ -84,16 +84,14 @@ def _replace_file(target: Path, path: Path, *, replace: bool, before: Callable[[
 
 def _put(target: Path, path: Path, before: Callable[[], None]) -> None:
     before()
-    staged = target.with_name(target.name + RESTORING)
-    with path.open("rb") as source, staged.open("wb") as copy:
-        while block := source.read(1 << 20):
-            copy.write(block)
-        copy.flush()
+    with path.open("rb+") as copy:
         os.fsync(copy.fileno())
-    if not target.exists():
+    if target.exists():
+        path.chmod(target.stat().st_mode & 0o777)
+    else:
         for suffix in OLD_FILES:  # of a database that somebody deleted: they would be taken for this one's
             target.with_name(target.name + suffix).unlink(missing_ok=True)
-    staged.replace(target)
+    path.replace(target)
     sync_folder(target.parent)
 
 

@@ -39,6 +39,7 @@ class Database:
 
     Attributes
     ----------
+    folder : where the file of a SQLite database is; None for a database that a server keeps.
     blob_writers : the processes that write blobs beside this database.
 
     Raises
@@ -62,8 +63,8 @@ class Database:
         self._turn = threading.Lock()
         self._refusal: str | None = None
         self._in_use_at_fork = 0
-        folder = self._backend.shared_folder(self.url)
-        self.blob_writers = Writers(None if folder is None else folder / LOCK_FILE)
+        self.folder = self._backend.shared_folder(self.url)
+        self.blob_writers = Writers(None if self.folder is None else self.folder / LOCK_FILE)
         _open_databases.add(self)
 
     @contextmanager

@@ -92,6 +92,11 @@ class Store:
         """
         return cls(Database(database_url, busy_timeout_s), BlobStore.open(blob_url))
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the file of a SQLite database is; None for a database that a server keeps."""
+        return self._database.folder
+
     def migrate(self) -> None:
         """Make the tables, or bring them up to date. Any number of processes may do so at once.
 
@@ -157,7 +162,8 @@ class Store:
 
         Parameters
         ----------
-        path : a copy at the schema of this code.
+        path : a copy at the schema of this code; where the database is a file it takes the place of that, so
+            that it must be on the same file system.
         replace : whether what the database has may go.
         before : called once nothing stands in the way, before the first row is there.
 

@@ -3,11 +3,17 @@
 Before each change it tells what it is about to do, after it what the head is then.
 """
 
+import os
 import random
+import signal
+import threading
 import uuid
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
+
+from sqlalchemy import Engine as SqlEngine
+from sqlalchemy import event
 
 from service.config import Settings
 from service.engine import Engine, prepare
@@ -20,6 +26,7 @@ NAMES = ("a", "b", "c")
 LABELS = ("cat", "dog")
 STEPS = ("put", "put", "add", "remove", "train", "train", "publish", "delete")
 LEASE_S, KEEP_S = 600.0, 3600.0
+MOMENT_S = 0.003
 State = tuple[int, int, int | None, int]
 
 
@@ -40,12 +47,25 @@ def change_for_ever(settings: Settings, seed: int, told: Connection) -> None:
         told.send(("lost", str(error)))
 
 
-def migrate(database_url: str, told: Connection) -> None:
-    """Bring a database up to date."""
-    told.send(("about", "migrate"))
+def migrate(database_url: str, last: int | None, told: Connection) -> None:
+    """Bring a database up to date; be killed a moment after the statement, or commit, of that number begins.
+
+    Without a number, tell how many there are.
+    """
+    begun = 0
+
+    def count(*_: object) -> None:
+        nonlocal begun
+        begun += 1
+        if begun == last:
+            delay_s = random.Random(last).random() * MOMENT_S
+            threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    event.listen(SqlEngine, "before_cursor_execute", count)
+    event.listen(SqlEngine, "commit", count)
     with Store.open(database_url, "/nowhere") as store:
         store.migrate()
-    told.send(("done", "migrate"))
+    told.send(("done", begun))
 
 
 def _step(engine: Engine, rng: random.Random, told: Connection) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,10 +23,10 @@ from tests.service.store.test_migrations import DIGEST, EMBEDDED, FIRST, fill, k
 from tests.store.steps import change_for_ever, migrate
 from tests.store.survey import Told, survey
 
-KILLS = int(os.environ.get("CRASH_KILLS", "200"))
-MIGRATION_KILLS = KILLS // 8
-POSTGRESQL_KILLS = KILLS // 20
-SERVER_KILLS = KILLS // 25
+KILLS = int(os.environ.get("CRASH_KILLS", "60"))
+MIGRATION_KILLS = {"sqlite": KILLS // 2, "postgresql": KILLS // 6}
+POSTGRESQL_KILLS = KILLS // 10
+SERVER_KILLS = KILLS // 30
 MOST_STEPS = 10
 LONGEST_PAUSE_S = 0.06
 
@@ -142,29 +143,26 @@ def test_kills_of_postgresql_itself(
 def test_kills_amid_migrations(
     context: ForkServerContext, tmp_path: Path, kind: str, durable_postgres: PostgresServer
 ) -> None:
-    rng, counts = random.Random(0), Counter[str]()
-    kills = MIGRATION_KILLS if kind == "sqlite" else POSTGRESQL_KILLS // 2
-    longest_s = 0.3
-    for number in range(kills):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        on_sqlite = f"sqlite:///{folder / 'headstart.db'}"
-        url = on_sqlite if kind == "sqlite" else durable_postgres.create_database()
+    """At statements that are spread over the whole way from the first tables to the newest."""
+    kills, counts = MIGRATION_KILLS[kind], Counter[str]()
+    old_url = _database(kind, tmp_path / "old.db", durable_postgres)
+    old = Database(old_url)
+    fill(old)
+    old.close()
+    statements = 0
+    for number in range(kills + 1):
+        url = _database(kind, tmp_path / f"{number}.db", durable_postgres, old_url)
+        last = number * statements // kills or None
+        child = Child(context, migrate, url, last)
+        child.end(kill=False)
+        ended = [what for about, what in child.messages if about == "done"]
+        statements = statements or ended[0]
         database = Database(url)
-        fill(database)
-        start = time.monotonic()
-        child = Child(context, migrate, url)
-        child.hear(1)
-        time.sleep(rng.random() * longest_s)
-        child.end()
-        ended = child.messages[-1][0] == "done"
-        if ended:
-            longest_s = 0.9 * longest_s + 0.1 * (time.monotonic() - start)
         with database.snapshot() as connection:
-            revision = schema._revision(connection)
-        assert revision in ({schema.newest()} if ended else {FIRST, schema.newest()})
+            revision = schema.revision(connection)
         database.close()
-        with Store.open(url, str(folder / "blobs")) as store:
+        assert revision in ({schema.newest()} if ended else {FIRST, schema.newest()})
+        with Store.open(url, str(tmp_path / "blobs")) as store:
             store.migrate()
             store.check()
             assert store.heads.summary("old").label_counts == {"cat": 1}
@@ -172,5 +170,15 @@ def test_kills_amid_migrations(
         counts["ended before" if ended else f"found at {revision}"] += 1
         if kind == "postgresql":
             durable_postgres.drop_database(url)
-    print(f"\n{kind}, migrations killed: {kills}, {shown(counts)}")
+    killed = counts.total() - counts["ended before"]
+    print(f"\n{kind}, migrations of {statements} statements killed: {killed}, {shown(counts)}")
     assert counts[f"found at {FIRST}"] > 0
+
+
+def _database(kind: str, path: Path, server: PostgresServer, copied_from: str | None = None) -> str:
+    """The URL of a database of its own: an empty one, or a copy of one that nobody has open."""
+    if kind == "postgresql":
+        return server.create_database(copied_from.rpartition("/")[2] if copied_from else "template0")
+    if copied_from:
+        shutil.copy(copied_from.removeprefix("sqlite:///"), path)
+    return f"sqlite:///{path}"
