@@ -1,4 +1,4 @@
-"""The bento: built, then served in an environment that has only the pinned requirements of serving.
+"""The bento of docs/guide/deploy.md: built, served in an environment that has what serving requires only.
 
 Run by `make test-bento`; it installs packages, so it is no part of the default run.
 """

@@ -1,4 +1,7 @@
-"""The image as it is deployed: read-only, without privileges, on a volume. Run by `make image-test`."""
+"""The image as it is deployed: read-only, without privileges, on a volume, as docs/guide/deploy.md shows it.
+
+Run by `make image-test`.
+"""
 
 import json
 import time

@@ -1,4 +1,7 @@
-"""kill -9 at random moments: the database opens, what was acknowledged is there, nothing is half there."""
+"""kill -9 at random moments: the database opens, what was acknowledged is there, nothing is half there.
+
+Run by `make test-crash`, as docs/guide/database.md says.
+"""
 
 import multiprocessing
 import os

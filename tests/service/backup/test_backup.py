@@ -1,4 +1,7 @@
-"""A backup holds one moment of a home, byte for byte, and a restore brings back all of it or nothing."""
+"""A backup holds one moment of a home, byte for byte, and a restore brings back all of it or nothing.
+
+The move to PostgreSQL that docs/guide/backup.md shows is run here.
+"""
 
 import io
 import json
