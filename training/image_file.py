@@ -46,7 +46,13 @@ _READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
 _SIZES = {"WebP": image_header.webp_size, "GIF": image_header.gif_size}
 
 # A progressive JPEG of many tiny scans costs a pass over all pixels for each; encoders write about ten.
-_MAX_JPEG_SCANS = 500
+_MAX_JPEG_SCANS, _ORDINARY_JPEG_SCANS = 500, 16
+_MAX_SCANNED_PIXELS = 1 << 31  # pixels times scans: a few seconds
+# Read one by one, in Python: each part of a header, and each run of a packed BMP.
+_MAX_HEADER_READS = 200_000
+_MAX_TIFF_PIECES = 1 << 16
+_MAX_RUN_LENGTH_PIXELS = 1 << 22
+_RUN_LENGTH_CODECS = frozenset({"bmp_rle"})
 _JPEG_SCAN = b"\xff\xda"
 _JPEG_REDUCTIONS = (8, 4, 2)
 _TIFF_TILE_TAGS = (322, 323)  # TileWidth, TileLength
@@ -116,18 +122,38 @@ def load_image(data: bytes, limits: DecodeLimits, least_side_px: int | None) -> 
     return LoadedImage(image, width, height, reduction, orientation)
 
 
+class _HeaderFile(io.BytesIO):
+    """An image file that is given up when its header consists of too many parts."""
+
+    reads_left: float = _MAX_HEADER_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads_left -= 1
+        if self.reads_left < 0:
+            raise UnsupportedImageError("the image has a header of too many parts")
+        return super().read(size)
+
+
 def _open(kind: str, data: bytes, limits: DecodeLimits) -> ImageFile.ImageFile:
     """Read the header, compare what it announces with the limits, and only then check the rest."""
+    if kind == "JPEG" and image_header.has_endless_exif(data):
+        raise UnsupportedImageError("the JPEG image has too many blocks of EXIF")
+    if kind == "TIFF" and image_header.tiff_pieces(data) > _MAX_TIFF_PIECES:
+        raise UnsupportedImageError(f"the TIFF image has more than {_MAX_TIFF_PIECES} strips or tiles")
+    file = _HeaderFile(data)
     with _reading(kind):
-        image = _READERS[kind](io.BytesIO(data))
+        image = _READERS[kind](file)
     _check_size(image.size, limits)
     with _reading(kind):
         if isinstance(image, PngImageFile):
-            PngImageFile(io.BytesIO(data)).verify()  # checksums, which load() ignores
+            PngImageFile(_HeaderFile(data)).verify()  # checksums, which load() ignores
         if isinstance(image, TiffImageFile):
             _check_size([int(image.tag_v2.get(tag, 1)) for tag in _TIFF_TILE_TAGS], limits)
         if "progressive" in image.info:
-            _check_scans(data)
+            _check_scans(data, *image.size)
+        if any(tile.codec_name in _RUN_LENGTH_CODECS for tile in image.tile):
+            _check_size(image.size, DecodeLimits(min(limits.max_pixels, _MAX_RUN_LENGTH_PIXELS)))
+    file.reads_left = float("inf")  # from here on, the pixels bound the work
     return image
 
 
@@ -141,7 +167,7 @@ def _load_ordinary_jpeg(data: bytes, limits: DecodeLimits, least_side_px: int | 
         return None
     _check_size((header.width, header.height), limits)
     if header.progressive:
-        _check_scans(data)
+        _check_scans(data, header.width, header.height)
     factor = _reduction(header.width, header.height, least_side_px)
     columns, rows = -(-header.width // factor), -(-header.height // factor)
     try:
@@ -157,10 +183,12 @@ def _load_ordinary_jpeg(data: bytes, limits: DecodeLimits, least_side_px: int | 
     return LoadedImage(pixels, header.width, header.height, factor, orientation)
 
 
-def _check_scans(data: bytes) -> None:
+def _check_scans(data: bytes, width: int, height: int) -> None:
+    affordable = _MAX_SCANNED_PIXELS // max(1, width * height)
+    most = min(_MAX_JPEG_SCANS, max(_ORDINARY_JPEG_SCANS, affordable))
     # No scan begins without these two bytes, which are quick to count.
-    if data.count(_JPEG_SCAN) > _MAX_JPEG_SCANS and image_header.jpeg_scans(data)[0] > _MAX_JPEG_SCANS:
-        raise UnsupportedImageError(f"the JPEG image has more than {_MAX_JPEG_SCANS} scans")
+    if data.count(_JPEG_SCAN) > most and image_header.jpeg_scans(data)[0] > most:
+        raise UnsupportedImageError(f"the JPEG image has more than {most} scans")
 
 
 @contextmanager

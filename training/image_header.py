@@ -1,14 +1,15 @@
 """What the first bytes of an image say: its format, and its size where opening it already allocates.
 
 Pillow's WebP reader allocates the whole canvas when it opens a file, and its GIF reader warns about large
-frames when it opens one. Their sizes are read here, before Pillow sees the bytes. Decodes nothing.
+frames when it opens one. Their sizes are read here, before Pillow sees the bytes. No file is walked further
+than files of cameras and encoders need: one of millions of tiny parts is refused. Decodes nothing.
 """
 
 import re
 import struct
 from dataclasses import dataclass
 
-from training.errors import TruncatedImageError
+from training.errors import TruncatedImageError, UnsupportedImageError
 
 _MAGIC = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
@@ -25,12 +26,17 @@ _OTHERS = (
     ("a zip archive", re.compile(rb"PK\x03\x04")),
 )
 _GIF_IMAGE, _GIF_EXTENSION = 0x2C, 0x21
+_GIF_BLOCK = re.compile(rb"[\x2c\x21]")
+_MAX_GIF_BLOCKS = 100_000  # before the first frame, of 255 bytes at most
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no stuffed zero, no restart marker
 _JPEG_SCAN, _JPEG_END, _JPEG_BARE = 0xDA, 0xD9, frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 _JPEG_FRAMES = {0xC0: False, 0xC1: False, 0xC2: True}  # baseline and extended; progressive
 _JPEG_OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - {0xC4, 0xC8, 0xCC}  # lossless, arithmetic, ...
 _JPEG_EXIF = 0xE1
 _EXIF_START = b"Exif\x00\x00"
+_MAX_JPEG_MARKERS = 100_000
+_MAX_EXIF_BLOCKS = 64  # of 64 KiB at most; readers put them together one by one
+_TIFF_PIECES = frozenset({273, 324})  # StripOffsets, TileOffsets
 
 
 @dataclass(frozen=True)
@@ -87,21 +93,31 @@ def gif_size(data: bytes) -> tuple[int, int]:
     ------
     TruncatedImageError
         The file ends before its first frame.
+    UnsupportedImageError
+        100,000 blocks come before it.
     """
     try:
         width, height, flags = struct.unpack_from("<HHB", data, 6)
         at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-        while data[at] != _GIF_IMAGE:
-            at += 1
-            if data[at - 1] == _GIF_EXTENSION:
-                at += 1
-                while data[at]:
-                    at += 1 + data[at]
-                at += 1
-        left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
+        for _ in range(_MAX_GIF_BLOCKS):
+            found = _GIF_BLOCK.search(data, at)
+            if found is None:
+                raise IndexError
+            if data[found.start()] == _GIF_IMAGE:
+                frame = struct.unpack_from("<HHHH", data, found.end())
+                return max(width, frame[0] + frame[2]), max(height, frame[1] + frame[3])
+            at = _end_of_gif_extension(data, found.end() + 1)
     except (IndexError, struct.error) as error:
         raise TruncatedImageError("the GIF ends before its first frame") from error
-    return max(width, left + frame_width), max(height, top + frame_height)
+    raise UnsupportedImageError(f"the GIF has more than {_MAX_GIF_BLOCKS} blocks before its first frame")
+
+
+def _end_of_gif_extension(data: bytes, at: int) -> int:
+    for _ in range(_MAX_GIF_BLOCKS):
+        if not data[at]:
+            return at + 1
+        at += 1 + data[at]
+    raise UnsupportedImageError(f"the GIF has an extension of more than {_MAX_GIF_BLOCKS} blocks")
 
 
 def jpeg_header(data: bytes) -> JpegHeader | None:
@@ -109,12 +125,15 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
 
     None for every other JPEG, and wherever anything is out of order.
     """
-    frame, exif, at = None, b"", 2
-    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+    frame, at = None, 2
+    exif: list[bytes] = []
+    for _ in range(_MAX_JPEG_MARKERS):
+        if data[at : at + 1] != b"\xff" or at + 4 > len(data):
+            return None
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         body, at = data[at + 4 : at + 2 + length], at + 2 + length
         if marker == _JPEG_SCAN:
-            return None if frame is None else JpegHeader(*frame, exif)
+            return None if frame is None else JpegHeader(*frame, b"".join(exif))
         if marker in _JPEG_BARE or marker in _JPEG_OTHER_FRAMES or length < 2:
             return None
         if marker in _JPEG_FRAMES:
@@ -123,7 +142,7 @@ def jpeg_header(data: bytes) -> JpegHeader | None:
             height, width = struct.unpack(">HH", body[1:5])
             frame = (width, height, _JPEG_FRAMES[marker])
         elif marker == _JPEG_EXIF and body.startswith(_EXIF_START):
-            exif += body[len(_EXIF_START) :] if exif else body
+            exif.append(body[len(_EXIF_START) :] if exif else body)
     return None
 
 
@@ -134,16 +153,46 @@ def jpeg_scans(data: bytes) -> tuple[int, int | None]:
     -------
     tuple
         Number of scans, and the offset of the end-of-image marker (None when there is none).
+
+    Raises
+    ------
+    UnsupportedImageError
+        It has more than 100,000 markers.
     """
     scans, at = 0, 2
-    while found := _JPEG_MARKER.search(data, at):
+    for _ in range(_MAX_JPEG_MARKERS):
+        found = _JPEG_MARKER.search(data, at)
+        if found is None:
+            return scans, None
         marker, at = data[found.start() + 1], found.end()
         if marker == _JPEG_END:
             return scans, found.start()
         scans += marker == _JPEG_SCAN
         if marker not in _JPEG_BARE:
             at += int.from_bytes(data[at : at + 2], "big")
-    return scans, None
+    raise UnsupportedImageError(f"the JPEG image has more than {_MAX_JPEG_MARKERS} markers")
+
+
+def has_endless_exif(data: bytes) -> bool:
+    """Whether a JPEG may have more blocks of EXIF than any camera writes; each costs a copy of all before."""
+    return data.count(_EXIF_START) > _MAX_EXIF_BLOCKS
+
+
+def tiff_pieces(data: bytes) -> int:
+    """How many strips or tiles the first directory of a TIFF announces; 0 where it cannot be read."""
+    order, large = ("<" if data[:1] == b"I" else ">"), data[2:4] in (b"+\0", b"\0+")
+    place, entry = (order + "Q", order + "HHQ8x") if large else (order + "I", order + "HHI4x")
+    pieces = 0
+    try:
+        (at,) = struct.unpack_from(place, data, 8 if large else 4)
+        (count,) = struct.unpack_from(order + ("Q" if large else "H"), data, at)
+        first, step = at + (8 if large else 2), struct.calcsize(entry)
+        for index in range(min(count, 1 << 16)):  # there are no more tags
+            tag, _, values = struct.unpack_from(entry, data, first + index * step)
+            pieces = max(pieces, values if tag in _TIFF_PIECES else 0)
+    except struct.error:
+        return pieces
+    return pieces
 
 
 def exif_orientation(exif: bytes) -> int:
