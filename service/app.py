@@ -1,8 +1,9 @@
 """The BentoML service: processes, sockets and packaging. The only module that imports bentoml.
 
 The REST application is mounted at the root, and `FrontDoor` sends every request straight to it, so that none
-of BentoML's own routes answers in its place and none of its middleware takes part: together they took longer
-than the rest of a prediction from the cache. The environment is set before the imports that read it.
+of BentoML's own routes (which unpickle what they are sent) answers in its place and none of its middleware
+takes part: together they took longer than the rest of a prediction from the cache. What minds the processes
+takes commands from nobody. The environment is set before the imports that read it.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ if IS_WORKER:
 import bentoml
 import click
 from bentoml._internal.configuration.containers import BentoMLContainer
+from bentoml._internal.utils import circus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.exposure import require_guarded
@@ -120,4 +122,20 @@ def _open_front_door(service_class: Any) -> None:
     service_class.to_asgi = to_asgi
 
 
+def _close_side_door() -> None:
+    """Keep the sockets of Circus, which minds the worker processes, within this process.
+
+    BentoML has it listen on two ports of the loopback address, where whoever is on the machine could have it
+    start any program as the user of this server. Signals are all that it needs.
+    """
+    arbiter: Any = circus.Arbiter
+    init = arbiter.__init__
+
+    def init_within(self: Any, *args: Any, **options: Any) -> None:
+        init(self, *args, **options | {"endpoint": "inproc://control", "pubsub_endpoint": "inproc://events"})
+
+    arbiter.__init__ = init_within
+
+
 _open_front_door(type(Headstart))
+_close_side_door()
