@@ -89,6 +89,12 @@ test-bento: $(VENV)/.dev export ## build the bento, serve it without torch, teac
 test-browser: $(VENV)/.dev export ## the page in headless Chromium (Debian: apt-get install chromium)
 	$(BIN)/python -m pytest tests/browser
 
+.PHONY: test-ray
+RAY_IMAGES ?= 320
+test-ray: $(VENV)/.dev export ## embed on a local Ray, a worker and the command killed half-way (RAY_IMAGES=320)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/ray.txt
+	RAY_IMAGES=$(RAY_IMAGES) $(BIN)/python -m pytest tests/ray --durations=0
+
 test-gpu: $(VENV)/.dev export ## what only a machine with an NVIDIA GPU can test (docs/guide/gpu.md)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/gpu.txt
 	$(BIN)/python -m pytest -m gpu -rs
@@ -149,6 +155,7 @@ lock: | $(BIN)/uv ## pin the dependencies again
 	$(COMPILE) -o requirements/serve.txt
 	$(COMPILE) --extra gpu -c requirements/serve.txt -o requirements/gpu.txt
 	$(COMPILE) --extra otel -c requirements/serve.txt -o requirements/otel.txt
+	$(COMPILE) --extra ray -c requirements/serve.txt -o requirements/ray.txt
 	$(COMPILE) --extra s3 -c requirements/serve.txt -o requirements/s3.txt
 	$(COMPILE) --extra postgres -c requirements/serve.txt -o requirements/postgres.txt
 	$(COMPILE) --extra export -c requirements/serve.txt -o requirements/export.txt

@@ -16,7 +16,8 @@
     ├── ExportError                an export that does not reproduce the network
     ├── FinetuneError              a network that cannot be trained further as was asked
     │   └── FinetuneStoppedError   somebody asked for it to stop; what is done so far is kept
-    └── DeviceError                a device that was asked for and is not there
+    ├── DeviceError                a device that was asked for and is not there
+    └── ClusterError               a Ray cluster that cannot be reached or gave up
 
 Each class has a `code`: the stable, machine-readable name that REST clients see.
 """
@@ -96,3 +97,7 @@ class FinetuneStoppedError(FinetuneError):
 
 class DeviceError(HeadstartError):
     code = "device_unavailable"
+
+
+class ClusterError(HeadstartError):
+    code = "cluster_unavailable"

@@ -81,7 +81,7 @@ def embed_files(
     manifest = Manifest.load(extractor)
     cache = EmbeddingCache(cache_root / manifest.digest, manifest.width)
     known = cache.read()
-    keeping = _Keeping(cache)
+    keeping = Keeping(cache)
     processes = max(1, min(processes, len(paths) // WORTH_A_PROCESS_IMAGES))
     try:
         with _pool(processes, extractor, limits) as pool:
@@ -100,21 +100,23 @@ def embed_files(
 
 
 @dataclass
-class _Keeping:
-    """Writes new rows to the cache, some at a time."""
+class Keeping:
+    """Writes new rows to a cache, some at a time; `flush` writes the last ones."""
 
     cache: EmbeddingCache
     waiting: list[EmbeddedFile] = field(default_factory=list)
 
     def kept(self, outcomes: Iterator[EmbeddedFile | UnusableFile]) -> Iterator[EmbeddedFile | UnusableFile]:
+        """The outcomes as they come, once their rows are kept or wait for it."""
         for outcome in outcomes:
-            if isinstance(outcome, EmbeddedFile):
+            if isinstance(outcome, EmbeddedFile) and not outcome.cached:
                 self.waiting.append(outcome)
                 if len(self.waiting) >= KEPT_IMAGES:
                     self.flush()
             yield outcome
 
     def flush(self) -> None:
+        """Write what waits."""
         if self.waiting:
             keys = [bytes.fromhex(one.sha256) for one in self.waiting]
             self.cache.add(keys, np.stack([one.row for one in self.waiting]))

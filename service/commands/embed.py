@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from service.commands.arguments import new_file
-from service.commands.folder import embed_with_bar, end, images_of, require_some, written
+from service.commands.folder import Place, embed_with_bar, end, images_of, require_some, with_place, written
 from service.commands.terminal import FOLDER, read_settings, told
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ FORMATS = ("npz", "safetensors")
 )
 @click.option("--extractor", help="Name or folder of an extractor.  [default: that of the server]")
 @click.option("--taps", is_flag=True, help="The earlier layers of the network too, each under its name.")
-@click.option("--processes", type=click.IntRange(1, 1024), help="[default: one for each core]")
+@with_place
 def command(
-    folder: Path, output: Path, kind: str | None, extractor: str | None, taps: bool, processes: int | None
+    folder: Path, output: Path, kind: str | None, extractor: str | None, taps: bool, place: Place
 ) -> None:
     """Embed the images of FOLDER, however deep, into one file.
 
@@ -52,7 +52,7 @@ def command(
     paths = images_of(folder)
     embedded: list[EmbeddedFile] = []
     left_out: list[UnusableFile] = []
-    for found in embed_with_bar(source, paths, settings, processes):
+    for found in embed_with_bar(source, paths, settings, place):
         if isinstance(found, EmbeddedFile):
             embedded.append(found)
         else:

@@ -4,11 +4,13 @@ Knows no command.
 """
 
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import click
@@ -22,6 +24,39 @@ if TYPE_CHECKING:
 SOME_LEFT_OUT = 3  # exit code: done, but some images could not be used
 MOST_LISTED = 20
 STANDARD_OUTPUT = Path("-")
+ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where images are embedded, on how many cores (None: all), and the address of a Ray cluster."""
+
+    engine: str
+    processes: int | None
+    address: str | None
+
+
+def with_place(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say where it embeds, as its argument `place`."""
+
+    @click.option("--processes", type=click.IntRange(1, 1024), help="[default: one for each core]")
+    @click.option(
+        "--engine", type=click.Choice(ENGINES), default=ENGINES[0], help="ray: on a Ray cluster, by Ray Data."
+    )
+    @click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Of a Ray cluster that is there, or auto.  [default: one on this machine, for this command]",
+    )
+    @wraps(command)
+    def placed(
+        *arguments: Any, engine: str, processes: int | None, address: str | None, **options: Any
+    ) -> None:
+        if address is not None and engine != "ray":
+            raise click.BadParameter("goes with --engine ray", param_hint="--address")
+        command(*arguments, place=Place(engine, processes, address), **options)
+
+    return placed
 
 
 def images_of(folder: Path) -> tuple[Path, ...]:
@@ -35,24 +70,35 @@ def images_of(folder: Path) -> tuple[Path, ...]:
 
 
 def embed_with_bar(
-    extractor: Path, paths: Sequence[Path], settings: Settings, processes: int | None
+    extractor: Path, paths: Sequence[Path], settings: Settings, place: Place
 ) -> Iterator["EmbeddedFile | UnusableFile"]:
     """Embed files with a progress bar on standard error; errors in one line.
 
-    Rows are kept under the home folder. `processes`: None for one on each core.
+    Rows are kept under the home folder.
     """
     from tqdm import tqdm
 
-    from training.folder_embedding import embed_files
-    from training.preprocess import DecodeLimits
-
-    cache_root = settings.home / "cache" / "embeddings"
-    processes = processes or settings.core_count
-    limits = DecodeLimits(settings.max_pixels)
     with told(), _goes_on(), tqdm(total=len(paths), desc="embedding", unit="image") as bar:
-        for found in embed_files(extractor, paths, cache_root, processes=processes, limits=limits):
+        for found in _embedded(extractor, paths, settings, place):
             bar.update()
             yield found
+
+
+def _embedded(
+    extractor: Path, paths: Sequence[Path], settings: Settings, place: Place
+) -> Iterator["EmbeddedFile | UnusableFile"]:
+    from training.folder_embedding import embed_files
+    from training.preprocess import DecodeLimits
+    from training.ray_embedding import embed_files_on_ray
+
+    cache_root = settings.home / "cache" / "embeddings"
+    limits = DecodeLimits(settings.max_pixels)
+    if place.engine == "ray":
+        return embed_files_on_ray(
+            extractor, paths, cache_root, actors=place.processes, address=place.address, limits=limits
+        )
+    processes = place.processes or settings.core_count
+    return embed_files(extractor, paths, cache_root, processes=processes, limits=limits)
 
 
 @contextmanager

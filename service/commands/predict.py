@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from service.commands.arguments import new_file
-from service.commands.folder import STANDARD_OUTPUT, embed_with_bar, end, images_of, require_some, written
+from service.commands.folder import (
+    STANDARD_OUTPUT,
+    Place,
+    embed_with_bar,
+    end,
+    images_of,
+    require_some,
+    with_place,
+    written,
+)
 from service.commands.terminal import FOLDER, read_settings, told
 from service.config import Settings
 
@@ -65,7 +74,7 @@ def _header(text: str) -> tuple[str, str]:
     help="Typicality below which an image is unknown.  [default: the head's own]",
 )
 @click.option("--extractor", help="Name or folder of the head's extractor.  [default: found by its digest]")
-@click.option("--processes", type=click.IntRange(1, 1024), help="[default: one for each core]")
+@with_place
 def command(
     head: str,
     folder: Path,
@@ -76,7 +85,7 @@ def command(
     top_k: int,
     threshold: float | None,
     extractor: str | None,
-    processes: int | None,
+    place: Place,
 ) -> None:
     """Predict the images of FOLDER, however deep, with HEAD.
 
@@ -90,7 +99,7 @@ def command(
     if url is not None:
         found, left_out = _asked(url, head, paths, dict(header), top_k, threshold)
     else:
-        found, left_out = _here(Path(head), paths, extractor, processes, top_k, threshold)
+        found, left_out = _here(Path(head), paths, extractor, place, top_k, threshold)
     require_some(found, left_out)
     with told(), _opened(output) as stream:
         _write(stream, kind or _kind_of(output), folder, found)
@@ -127,7 +136,7 @@ def _here(
     file: Path,
     paths: Sequence[Path],
     extractor: str | None,
-    processes: int | None,
+    place: Place,
     top_k: int,
     threshold: float | None,
 ) -> tuple[Predictions, "list[UnusableFile]"]:
@@ -143,7 +152,7 @@ def _here(
     source = _extractor_of(head, settings, extractor)
     found: dict[Path, dict[str, Any]] = {}
     left_out: list[UnusableFile] = []
-    for one in embed_with_bar(source, paths, settings, processes):
+    for one in embed_with_bar(source, paths, settings, place):
         if isinstance(one, UnusableFile):
             left_out.append(one)
         else:

@@ -11,9 +11,10 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "guide" / "api.md").read_text()
 # Found when a server starts, by a command, or only in a bug: no client meets them.
 NOT_OF_THE_API = {
-    "backup_damaged", "backup_failed", "blob_not_found", "device_busy", "device_unavailable",
-    "duplicate_example", "embedding_not_found", "exposed", "extractor_exists", "extractor_in_use",
-    "headstart_error", "home_in_use", "home_not_empty", "invalid_blob_url", "invalid_database_url",
+    "backup_damaged", "backup_failed", "blob_not_found", "cluster_unavailable", "device_busy",
+    "device_unavailable", "duplicate_example", "embedding_not_found", "exposed", "extractor_exists",
+    "extractor_in_use", "headstart_error", "home_in_use", "home_not_empty", "invalid_blob_url",
+    "invalid_database_url",
     "invalid_extractor", "invalid_tenant", "job_lost", "job_stopped", "key_not_found", "store_error",
     "tenant_exists", "tenant_not_found", "tracing_unavailable", "weights_unavailable",
 }  # fmt: skip

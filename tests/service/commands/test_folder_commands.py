@@ -150,6 +150,18 @@ def test_what_cannot_be_done_is_told_in_one_line(
     assert "none of 1 images could be used" in result.output
 
 
+def test_without_ray_its_engine_names_what_to_install(
+    run: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = run("embed", folder, "--output", tmp_path / "rows.npz", "--engine", "ray")
+    assert result.exit_code == 1
+    assert "install requirements/ray.txt, or the extra `ray`" in result.output
+    result = run("embed", folder, "--output", tmp_path / "rows.npz", "--address", "auto")
+    assert result.exit_code == 2
+    assert "--engine ray" in result.output
+
+
 @pytest.mark.long
 def test_a_killed_command_goes_on_and_leaves_no_process(
     data_root: Path, lite0_folder: Path, tmp_path: Path
