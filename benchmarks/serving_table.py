@@ -141,7 +141,7 @@ def markdown(measured: Measured, heading: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_guide(path: Path, content: str) -> None:
+def write_guide(path: Path, content: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Put the tables between the marks of a page.
 
     Raises
@@ -149,8 +149,9 @@ def write_guide(path: Path, content: str) -> None:
     ValueError
         The page has lost its marks.
     """
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"{path}: expected the marks {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{content}\n{END}{after}", encoding="utf-8")
+    begin, end = marks
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"{path}: expected the marks {begin} and {end}")
+    path.write_text(f"{before}{begin}\n\n{content}\n{end}{after}", encoding="utf-8")

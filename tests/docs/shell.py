@@ -20,9 +20,13 @@ set -Eeuo pipefail
 trap 'echo "failed: $BASH_COMMAND" >&2' ERR
 curl() { command curl -sS --fail-with-body --noproxy '*' "${@//localhost:3000/$ADDRESS}"; }
 python() { "$PYTHON" "$@"; }
+program() {
+    if [ -n "${VIRTUAL_ENV-}" ]; then echo env -u PYTHONPATH "$VIRTUAL_ENV/bin/headstart"
+    else echo "$PYTHON" -m service.cli; fi
+}
 headstart() {
     case $1 in
-        serve) python -m tests.docs.serving "$PYTHON" -m service.cli "$@" ;;
+        serve) python -m tests.docs.serving $(program) "$@" ;;
         worker) "$PYTHON" -m service.cli "$@" & WORKER=$!; trap 'kill $WORKER; wait $WORKER || :' EXIT ;;
         *) python -m service.cli "${@//localhost:3000/$ADDRESS}" ;;
     esac
@@ -33,7 +37,7 @@ newest_job() {
 """
 
 
-def run_script(script: str, server: Server, folder: Path, **environ: str) -> str:
+def run_script(script: str, server: Server, folder: Path) -> str:
     """Run the lines of a block in a folder; what they print.
 
     Raises
@@ -44,7 +48,8 @@ def run_script(script: str, server: Server, folder: Path, **environ: str) -> str
     home = folder / ".headstart"
     if not home.exists():
         home.symlink_to(server.home)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADSTART_")}
+    foreign = ("HEADSTART_", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     own = {
         "ADDRESS": server.url.removeprefix("http://"),
         "PYTHON": sys.executable,
@@ -54,7 +59,7 @@ def run_script(script: str, server: Server, folder: Path, **environ: str) -> str
     done = subprocess.run(
         [shutil.which("bash") or "bash", "-c", PRELUDE + script],
         cwd=folder,
-        env=kept | own | environ,
+        env=kept | own,
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

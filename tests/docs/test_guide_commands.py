@@ -35,11 +35,8 @@ LACKING = {
     "a cluster",
     "a GPU",
     "a registry of images",
-    "an address of its own on the internet",
-    "Docker",
     "weights from a hub",
     "your database and bucket",
-    "your machines",
 }
 TOOLS = (
     "bentoml", "cd", "curl", "docker", "export", "git", "headstart", "helm", "kubectl", "make", "pip",
@@ -52,6 +49,8 @@ curl -X PUT localhost:3000/v1/heads/pets --data-binary @pets.zip
 curl -X PUT localhost:3000/v1/heads/lesions --data-binary @lesions.zip
 """
 
+CHECKOUT = f"cp -r {ROOT}/{{pyproject.toml,README.md,LICENSE,requirements,service,training}} ."
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -59,7 +58,6 @@ class Scene:
 
     before: str = ""
     replaced: Mapping[str, str] = field(default_factory=dict)
-    environ: Mapping[str, str] = field(default_factory=dict)
     long: bool = False
 
 
@@ -70,10 +68,19 @@ SCENES = {
         long=True,
     ),
     "batches.md": Scene(before="curl -o pets.safetensors localhost:3000/v1/heads/pets/export", long=True),
-    "database.md": Scene(long=True),
+    "install.md": Scene(before=CHECKOUT, long=True),
+    "production.md": Scene(long=True),
+    "upgrade.md": Scene(long=True),
     "extractors.md": Scene(before="headstart export resnet50 --random-seed 0", long=True),
     "heads.md": Scene(long=True),
-    "security.md": Scene(long=True),
+    "security.md": Scene(
+        replaced={
+            "8c1f0e5d2b7a4c63": "$(headstart keys list | grep 'camera 3' | cut -d' ' -f1)",
+            "$HEADSTART_KEY": "$(cat key)",
+        },
+        before="headstart keys create --scope admin > key",
+        long=True,
+    ),
     "transfer.md": Scene(replaced={"jobs/JOB/": "jobs/$(newest_job)/"}, long=True),
 }
 
@@ -142,7 +149,7 @@ def test_the_commands_of_the_page_run(page: Path, server: Server, files: Path, t
     for script in commands_to_run(page):
         for said, meant in scene.replaced.items():
             script = script.replace(said, meant)
-        run_script(script, server, folder, **scene.environ)
+        run_script(script, server, folder)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,4 +1,4 @@
-"""The first command of README.md: `make serve` sets up, exports the extractor and serves."""
+"""`make serve` of README.md sets up, exports the extractor (`make export` of install.md) and serves."""
 
 import os
 import subprocess

@@ -81,6 +81,11 @@ def test_the_first_screen_answers_what_it_shows(server: Server, pictures: Path) 
         assert taught["report"][key] == pytest.approx(value, abs=6e-4), key
 
 
+def test_the_readme_links_every_page_of_the_guide() -> None:
+    for page in (ROOT / "docs" / "guide").glob("*.md"):
+        assert f"(docs/guide/{page.name})" in README, page.name
+
+
 def test_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
