@@ -29,6 +29,7 @@ from training.preprocess import DEFAULT_LIMITS, DecodeLimits
 Column = NDArray[Any]
 
 BLOCK_IMAGES = 32  # of one task of an actor: about a second
+COLUMNS = ("index", "sha256", "row", "reason")
 LOCAL = "local"
 CONNECT_TIMEOUT_S = 10
 DEATHS_AT_START = 3  # actors that may die one after the other before any has loaded the extractor
@@ -145,9 +146,6 @@ def _outcomes(
                 yield EmbeddedFile(paths[index], sha256.hex(), np.frombuffer(row, np.float32), cached=False)
             else:
                 yield EmbeddedFile(paths[index], sha256.hex(), known[sha256], cached=True)
-
-
-COLUMNS = ("index", "sha256", "row", "reason")
 
 
 class FileEmbedder:

@@ -4,6 +4,7 @@ Run by `make test-bento`; it installs packages, so it is no part of the default 
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,3 +113,25 @@ def test_the_bento_does_the_main_job(bento_url: str, data_root: Path) -> None:
         queued = client.post("/v1/heads/pets/finetune")
         assert queued.status_code == 202, queued.text
         assert client.get(queued.headers["Location"]).json()["state"] == "queued"
+
+
+def test_an_installation_serves(
+    serving_python: Path, environment: dict[str, str], lite0_folder: Path, tmp_path: Path
+) -> None:
+    """Last, because it puts Headstart itself into the environment, as docs/guide/install.md does."""
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("service", "training"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    uv = Path(sys.executable).with_name("uv")
+    install = [uv, "pip", "install", "--quiet", "--python", serving_python, "--no-deps", tmp_path]
+    subprocess.run(install, check=True)
+    home = tmp_path / "home"
+    shutil.copytree(lite0_folder, home / "extractors" / lite0_folder.name)
+    serve = [
+        *(sys.executable, "-m", "tests.docs.serving"),
+        *("env", "--unset=PYTHONPATH", f"--chdir={home}", serving_python.with_name("headstart"), "serve"),
+    ]
+    done = subprocess.run(serve, env=environment | {"HEADSTART_HOME": str(home)}, cwd=ROOT, check=False)
+    assert done.returncode == 0
+    assert (home / "headstart.db").is_file()

@@ -20,13 +20,9 @@ set -Eeuo pipefail
 trap 'echo "failed: $BASH_COMMAND" >&2' ERR
 curl() { command curl -sS --fail-with-body --noproxy '*' "${@//localhost:3000/$ADDRESS}"; }
 python() { "$PYTHON" "$@"; }
-program() {
-    if [ -n "${VIRTUAL_ENV-}" ]; then echo env -u PYTHONPATH "$VIRTUAL_ENV/bin/headstart"
-    else echo "$PYTHON" -m service.cli; fi
-}
 headstart() {
     case $1 in
-        serve) python -m tests.docs.serving $(program) "$@" ;;
+        serve) python -m tests.docs.serving "$PYTHON" -m service.cli "$@" ;;
         worker) "$PYTHON" -m service.cli "$@" & WORKER=$!; trap 'kill $WORKER; wait $WORKER || :' EXIT ;;
         *) python -m service.cli "${@//localhost:3000/$ADDRESS}" ;;
     esac
@@ -48,8 +44,7 @@ def run_script(script: str, server: Server, folder: Path) -> str:
     home = folder / ".headstart"
     if not home.exists():
         home.symlink_to(server.home)
-    foreign = ("HEADSTART_", "VIRTUAL_ENV")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADSTART_")}
     own = {
         "ADDRESS": server.url.removeprefix("http://"),
         "PYTHON": sys.executable,

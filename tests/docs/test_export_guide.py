@@ -15,9 +15,11 @@ from PIL import Image
 
 from benchmarks.main_job import images_of, multipart
 from benchmarks.server import Server, running
-from tests.docs.test_readme import commands, run
+from tests.docs.pages import ROOT, shell_blocks
+from tests.docs.shell import run_script
 
-GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "guide" / "export.md").read_text()
+PAGE = ROOT / "docs" / "guide" / "export.md"
+GUIDE = PAGE.read_text()
 TOLERANCE = 1.5e-4  # the 1e-4 of the graph, and the four digits that the program prints
 JPEG_TOLERANCE = 1e-2  # the service resamples them by other code, which rounds some pixels another way
 
@@ -64,8 +66,9 @@ IMAGES = {
 
 
 def test_the_commands_and_the_program(server: Server, data_root: Path, tmp_path: Path) -> None:
-    for command in commands(GUIDE):
-        run(command, server, tmp_path)
+    for block in shell_blocks(PAGE):
+        if "curl" in block.text:
+            run_script(block.text, server, tmp_path)
     (program,) = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
     (tmp_path / "classify.py").write_text(program)
     for name, make in IMAGES.items():

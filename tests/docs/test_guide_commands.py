@@ -13,6 +13,7 @@ How a command on a page is written:
 A command that is neither marked nor runs fails its page's test.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -27,7 +28,7 @@ import pytest
 from benchmarks.main_job import images_of
 from benchmarks.server import Server, running
 from service.commands import COMMANDS
-from tests.docs.pages import PAGES, ROOT, Block, blocks, shell_blocks
+from tests.docs.pages import PAGES, README, ROOT, Block, blocks, shell_blocks
 from tests.docs.shell import run_script
 
 # What a test machine does not have.
@@ -49,8 +50,6 @@ curl -X PUT localhost:3000/v1/heads/pets --data-binary @pets.zip
 curl -X PUT localhost:3000/v1/heads/lesions --data-binary @lesions.zip
 """
 
-CHECKOUT = f"cp -r {ROOT}/{{pyproject.toml,README.md,LICENSE,requirements,service,training}} ."
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -68,7 +67,6 @@ SCENES = {
         long=True,
     ),
     "batches.md": Scene(before="curl -o pets.safetensors localhost:3000/v1/heads/pets/export", long=True),
-    "install.md": Scene(before=CHECKOUT, long=True),
     "production.md": Scene(long=True),
     "upgrade.md": Scene(long=True),
     "extractors.md": Scene(before="headstart export resnet50 --random-seed 0", long=True),
@@ -150,6 +148,26 @@ def test_the_commands_of_the_page_run(page: Path, server: Server, files: Path, t
         for said, meant in scene.replaced.items():
             script = script.replace(said, meant)
         run_script(script, server, folder)
+
+
+def keys(value: object) -> object:
+    """The shape of a JSON value: names of keys, without the values."""
+    if isinstance(value, dict):
+        return {key: keys(item) for key, item in value.items()}
+    return [keys(value[0])] if isinstance(value, list) and value else None
+
+
+def test_the_first_screen_answers_what_it_shows(server: Server, files: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(files, folder)
+    block = next(block for block in shell_blocks(README) if "curl" in block.text)
+    taught, predicted = (json.loads(run_script(command.text, server, folder)) for command in block.commands())
+    prediction, report = (json.loads(block.text) for block in blocks(README) if block.language == "json")
+    assert keys(predicted) == keys(prediction)
+    assert predicted["predictions"][0]["label"] == prediction["predictions"][0]["label"] == "cat"
+    assert keys({key: taught["report"][key] for key in report}) == keys(report)
+    for key, value in report.items():
+        assert taught["report"][key] == pytest.approx(value, abs=6e-4), key
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

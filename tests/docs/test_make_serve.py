@@ -1,4 +1,7 @@
-"""`make serve` of README.md sets up, exports the extractor (`make export` of install.md) and serves."""
+"""`make serve` of README.md sets up, exports the extractor and serves.
+
+`make export` of install.md and `headstart export` of extractors.md are parts of it.
+"""
 
 import os
 import subprocess
