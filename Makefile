@@ -9,7 +9,7 @@ EXTRACTOR ?= efficientnet-lite0
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long test-access test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
+.PHONY: help serve test test-long test-access test-fuzz audit test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
         bench-imagenet bench-access bench-many-heads bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding bench-precision \
         image image-gpu image-test test-compose check lint types contracts format lock export bento clean
 
@@ -61,6 +61,14 @@ test-long: $(VENV)/.dev $(RIVALS)/.done ## train networks, embed whole sets, kil
 
 test-access: $(VENV)/.dev ## keys, scopes, tenants, quotas, rates and the audit log, also over two processes
 	$(BIN)/python -m pytest tests/access
+
+test-fuzz: $(VENV)/.dev ## fuzz images, archives, forms, JSON, headers, head files, URLs (FUZZ_EXECUTIONS=60000, FUZZ_SEED, FUZZ_FORMATS)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/fuzz.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
+
+audit: $(VENV)/.dev ## known vulnerabilities of the pins: pip-audit where it is answered, a committed list elsewhere
+	-$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/audit.txt
+	$(BIN)/python deploy/audit.py
 
 .PHONY: test-store postgresql
 STORE_TESTS ?= tests/service/store tests/service/api tests/service/jobs tests/service/test_keeping.py tests/service/test_labels.py \
@@ -164,6 +172,8 @@ lock: | $(BIN)/uv ## pin the dependencies again
 	echo uv==$(UV_VERSION) | $(subst pyproject.toml,-,$(COMPILE)) --generate-hashes -o deploy/image/uv.txt
 	$(COMPILE) --extra bench -c requirements/serve.txt -o requirements/bench.txt
 	$(COMPILE) --extra export --extra otel --extra s3 --extra postgres --extra dev -c requirements/export.txt -c requirements/otel.txt -c requirements/s3.txt -c requirements/postgres.txt -o requirements/dev.txt
+	$(COMPILE) --extra fuzz -c requirements/dev.txt -o requirements/fuzz.txt
+	$(COMPILE) --extra audit -c requirements/dev.txt -o requirements/audit.txt
 
 bento: export ## pack the service with its extractor: import it into the model store, bentoml build
 	$(BIN)/python deploy/bento.py .headstart/extractors/$(EXTRACTOR)

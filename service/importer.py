@@ -29,6 +29,8 @@ from training.heads.inspection import inspect_head
 
 # Of the JSON in a head file, which takes a multiple of it in memory; 10,000 classes need 2 MiB.
 MAX_METADATA_BYTES = 16 * 1024 * 1024
+# Lists and objects in it, each of which takes thirty times the bytes that it has in the file.
+MAX_METADATA_PARTS = 500_000
 LENGTH_BYTES = 8
 MAX_MESSAGE_CHARS = 400
 ORIGIN = {"imported": True}  # options of an imported version
@@ -122,8 +124,12 @@ def _require_same_kind(current: HeadRow, head: Head) -> None:
 
 
 def _read(data: bytes) -> Head:
-    if int.from_bytes(data[:LENGTH_BYTES], "little") > MAX_METADATA_BYTES:
+    length = int.from_bytes(data[:LENGTH_BYTES], "little")
+    if length > MAX_METADATA_BYTES:
         raise _refused(f"expected a safetensors header of at most {MAX_METADATA_BYTES} bytes")
+    end = LENGTH_BYTES + length
+    if data.count(b"[", LENGTH_BYTES, end) + data.count(b"{", LENGTH_BYTES, end) > MAX_METADATA_PARTS:
+        raise _refused(f"expected at most {MAX_METADATA_PARTS} lists and objects in the header")
     try:
         head = load_head(data)
         inspect_head(head)

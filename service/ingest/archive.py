@@ -14,8 +14,13 @@ from service.errors import ApiError
 from service.ingest.batch import input_too_large
 
 ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
-# gzip, 7z, rar, xz, zstd
-ARCHIVE_MAGICS = (*ZIP_MAGICS, b"\x1f\x8b\x08", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00")
+# gzip, 7z, rar, xz, zstd, bzip2
+ARCHIVE_MAGICS = (
+    *ZIP_MAGICS,
+    *(b"\x1f\x8b\x08", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\x00"),
+    *(b"\x28\xb5\x2f\xfd", b"BZh"),
+)
+TAR_MAGIC, TAR_MAGIC_AT = b"ustar", 257
 METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 ENCRYPTED_FLAG = 0x1
 UTF8_FLAG = 0x800
@@ -159,7 +164,7 @@ def _inflate(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> byt
 def _checked(content: bytes, max_bytes: int) -> bytes | ApiError:
     if len(content) > max_bytes:
         return input_too_large(max_bytes)
-    if content.startswith(ARCHIVE_MAGICS):
+    if content.startswith(ARCHIVE_MAGICS) or content.startswith(TAR_MAGIC, TAR_MAGIC_AT):
         return ApiError(422, "nested_archive", "an archive inside an archive is not unpacked")
     return content
 

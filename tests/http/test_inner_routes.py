@@ -31,6 +31,16 @@ INNER_HEADERS = {
 }
 # Those of runners and of earlier releases, which the service of the reference below does not show.
 OTHER_PATHS = ("/__is_ready__", "/health", "/docs.json", "/static_content/index.html", "/predict", "/api/v1")
+SECURITY_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:;"
+    " style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'",
+}
 # Also of these the server has routes, with other answers than BentoML's.
 OWN_PATHS = {"/", "/healthz", "/livez", "/readyz", "/metrics", "/docs"}
 
@@ -158,6 +168,7 @@ def test_no_pickle_is_read_on_any_route(watched: Server, watch: Path, tmp_path: 
                     answer = client.request(method, path, **body)
                     assert answer.status_code < 500, (method, path, answer.text)
                     assert "X-Request-ID" in answer.headers, (method, path)
+                    assert SECURITY_HEADERS.items() <= dict(answer.headers).items(), (method, path)
                     if path in inner_paths:
                         assert answer.status_code == 404, (method, path)
                         assert method == "HEAD" or answer.json()["error"]["code"] == "not_found"

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from service.config import Settings
+from service.errors import ApiError
 from service.ingest import Batch, read_batch
 
 SMALL = Settings(max_body_bytes=1 << 20, max_input_bytes=1 << 16, max_inputs=50)
@@ -88,3 +89,18 @@ def told(batch: Batch) -> list[tuple[int, bytes, str | None, str | None]]:
 
 def faults(batch: Batch) -> list[tuple[int, int, str]]:
     return [(item.index, item.status, item.code) for item in batch.rejected]
+
+
+def check_refusal(error: ApiError) -> None:
+    """A documented refusal, short enough for a log, whatever the client wrote."""
+    assert 400 <= error.status < 500
+    assert len(error.message) < 1000
+
+
+def check_batch(batch: Batch, *, labelled: bool) -> None:
+    """Every item is there once, within the limits, and labelled if it must be."""
+    indices = sorted([item.index for item in batch.inputs] + [item.index for item in batch.rejected])
+    assert indices == list(range(batch.total))
+    assert batch.total <= SMALL.max_inputs
+    assert all(0 < len(item.data) <= SMALL.max_input_bytes for item in batch.inputs)
+    assert all(bool(item.labels) == labelled for item in batch.inputs)

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from service.errors import ApiError
 from service.ingest import Batch
-from tests.service.ingest.asking import BOUNDARY, FORM, JSON, SMALL, form, make_zip, part, read
+from tests.service.ingest.asking import (
+    BOUNDARY,
+    FORM,
+    JSON,
+    check_batch,
+    check_refusal,
+    form,
+    make_zip,
+    part,
+    read,
+)
 
 FUZZ = settings(max_examples=400, deadline=None, derandomize=True)
 
@@ -40,23 +50,14 @@ DOCUMENTS = st.fixed_dictionaries(
 )
 
 
-def check_error(error: ApiError) -> None:
-    assert 400 <= error.status < 500
-    assert len(error.message) < 1000
-
-
 def check(body: bytes, content_type: str | None, labelled: bool, chunk_bytes: int = 1 << 16) -> Batch | None:
     label = None if content_type == FORM or not labelled else "cat"
     try:
         batch = read(body, content_type, labelled=labelled, label=label, chunk_bytes=chunk_bytes)
     except ApiError as error:
-        check_error(error)
+        check_refusal(error)
         return None
-    indices = sorted([item.index for item in batch.inputs] + [item.index for item in batch.rejected])
-    assert indices == list(range(batch.total))
-    assert batch.total <= SMALL.max_inputs
-    assert all(0 < len(item.data) <= SMALL.max_input_bytes for item in batch.inputs)
-    assert all((item.label is not None) == labelled for item in batch.inputs)
+    check_batch(batch, labelled=labelled)
     return batch
 
 

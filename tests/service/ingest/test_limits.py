@@ -1,7 +1,11 @@
 """Every limit holds while the body streams, whatever the headers say."""
 
+import bz2
+import gzip
 import io
+import lzma
 import struct
+import tarfile
 import tracemalloc
 import zipfile
 import zlib
@@ -253,7 +257,19 @@ def test_a_damaged_file_makes_the_archive_invalid() -> None:
     assert "CRC" in invalid(bytes(data))
 
 
-@pytest.mark.parametrize("content", [make_zip({"cat/a": b"x"}), b"\x1f\x8b\x08\x00gz", b"Rar!\x1a\x07\x00"])
+ARCHIVES = {
+    "zip": make_zip({"cat/a": b"x"}),
+    "gzip": gzip.compress(b"x"),
+    "bzip2": bz2.compress(b"x"),
+    "xz": lzma.compress(b"x"),
+    "zstd": b"\x28\xb5\x2f\xfd\x00",
+    "rar": b"Rar!\x1a\x07\x00",
+    "7z": b"7z\xbc\xaf\x27\x1c",
+    "tar": tarfile.TarInfo("a").tobuf(tarfile.USTAR_FORMAT),
+}
+
+
+@pytest.mark.parametrize("content", ARCHIVES.values(), ids=ARCHIVES)
 def test_an_archive_in_an_archive_is_an_item_error(content: bytes) -> None:
     batch = read(make_zip([("cat/nested.zip", content), ("cat/b", b"x")]))
     assert faults(batch) == [(0, 422, "nested_archive")]
