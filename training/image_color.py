@@ -7,6 +7,7 @@ from training.errors import UnsupportedImageError
 
 WHITE = (255, 255, 255)
 _WIDE_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+_PALETTE_MODES = frozenset({"P", "PA"})
 # The white points that integer and floating-point images are made with.
 _WHITE_LEVELS = (1, 255, 65535)
 
@@ -20,10 +21,13 @@ def opaque(image: Image.Image) -> Image.Image:
     Raises
     ------
     UnsupportedImageError
-        A colour model that has no conversion here (LAB), or pixels that are not finite numbers.
+        A colour model that has no conversion here (LAB), a palette that is missing, or pixels that are not
+        finite numbers.
     """
     if image.mode in _WIDE_MODES:
         return _narrow(image)
+    if image.mode in _PALETTE_MODES and image.palette is None:
+        raise UnsupportedImageError("the colours of the image are those of a palette, and it has none")
     try:
         if image.has_transparency_data:
             return _on_white(image.convert("RGBA"))

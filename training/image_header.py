@@ -190,7 +190,7 @@ def tiff_pieces(data: bytes) -> int:
         for index in range(min(count, 1 << 16)):  # there are no more tags
             tag, _, values = struct.unpack_from(entry, data, first + index * step)
             pieces = max(pieces, values if tag in _TIFF_PIECES else 0)
-    except struct.error:
+    except (struct.error, OverflowError):  # a place beyond the file, or beyond any file
         return pieces
     return pieces
 

@@ -219,6 +219,15 @@ def test_a_grey_jpeg_is_not_taken_for_a_cut_one(mode: str, options: dict[str, ob
         assert difference(decode_image(data, SPEC), np.full((224, 224, 3), 128, np.uint8)).max() <= 1
 
 
+def test_a_palette_that_is_missing_is_no_palette() -> None:
+    """Found by fuzzing."""
+    data = FILES["palette PNG"]
+    at = data.index(b"PLTE") - 4
+    length = int.from_bytes(data[at : at + 4], "big")
+    with pytest.raises(UnsupportedImageError, match="palette"):
+        decode_image(data[:at] + data[at + 12 + length :], SPEC)
+
+
 def test_png_checksums_are_checked() -> None:
     """Pillow alone returns other pixels for one flipped bit in ten."""
     start = FILES["PNG"].index(b"IDAT") + 4

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.training.images import SPEC, encode
 from tests.training.test_damaged_images import END_OF_JPEG, FILES, png_chunk
-from training.errors import ImageTooLargeError, UnsupportedImageError
+from training.errors import ImageTooLargeError, TruncatedImageError, UnsupportedImageError
 from training.image_header import exif_orientation, jpeg_header
 from training.preprocess import decode_image
 
@@ -124,3 +124,10 @@ def test_exif_in_pieces_is_put_together() -> None:
     header = jpeg_header(with_segments("JPEG", pieces))
     assert header is not None
     assert exif_orientation(header.exif) == 6
+
+
+@pytest.mark.parametrize("place", [1 << 16, 1 << 62, 1 << 63, (1 << 64) - 1])
+def test_a_directory_beyond_the_end_of_a_bigtiff_is_a_damaged_image(place: int) -> None:
+    """Found by fuzzing."""
+    with pytest.raises(TruncatedImageError):
+        decode_image(b"II+\0\x08\0\0\0" + struct.pack("<Q", place) + bytes(100), SPEC)
