@@ -61,6 +61,7 @@ def create_app(settings: Settings, device: Device | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.engine = None
+    app.state.is_draining = False
     app.state.settings = settings
     for router in RESOURCES:
         app.include_router(
@@ -84,6 +85,11 @@ def create_app(settings: Settings, device: Device | None = None) -> FastAPI:
 def _stops() -> list[Stop]:
     routes = [route for router in RESOURCES for route in router.routes if isinstance(route, APIRoute)]
     return [Stop(route, SHARED) for endpoint in BUSY for route in routes if route.endpoint is endpoint]
+
+
+def begin_drain(app: FastAPI) -> None:
+    """Let `/readyz` say that the server is to stop; everything else is answered as before."""
+    app.state.is_draining = True
 
 
 def end_streams(app: FastAPI) -> None:

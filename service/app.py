@@ -29,7 +29,7 @@ from bentoml._internal.utils import circus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.exposure import require_guarded
-from service.api import create_app, end_streams
+from service.api import begin_drain, create_app, end_streams
 from service.devices.remote import RemoteDevice
 from service.devices.settings import without_process
 from service.devices.supervisor import start_processes
@@ -63,7 +63,7 @@ DEVICE = RemoteDevice.of(devices_folder(SETTINGS.home, os.getppid())) if IS_WORK
 if IS_WORKER:
     start_tracing(exporter_named(os.environ))
 REST = create_app(SETTINGS if DEVICE else without_process(SETTINGS), DEVICE)
-install_stop_signal(lambda: end_streams(REST))
+install_stop_signal(lambda: begin_drain(REST), lambda: end_streams(REST), drain_s=SETTINGS.drain_s)
 
 
 def _host() -> str:
@@ -137,5 +137,22 @@ def _close_side_door() -> None:
     arbiter.__init__ = init_within
 
 
+def _let_go_of_the_door() -> None:
+    """When the server stops, leave the socket that it listens on to the processes that accept connections.
+
+    Circus would keep it open until the last of them has ended. Meanwhile the system would let clients connect
+    and send a request that nobody reads, where a balancer could have gone on to another server.
+    """
+    arbiter: Any = circus.Arbiter
+    stop = arbiter.stop
+
+    def stop_and_let_go(self: Any) -> Any:
+        self.sockets.close_all()
+        return stop(self)
+
+    arbiter.stop = stop_and_let_go
+
+
 _open_front_door(type(Headstart))
 _close_side_door()
+_let_go_of_the_door()

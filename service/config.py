@@ -204,6 +204,11 @@ class Settings:
     shutdown_timeout_s: int = _setting(
         20, _integer(1, 3600), "time that requests in progress have to end after SIGTERM, in seconds"
     )
+    drain_s: float = _setting(
+        0.0,
+        _number(0, 600),
+        "time after SIGTERM in which all is still answered but `/readyz`, which is 503, in seconds",
+    )
     job_lease_s: float = _setting(
         60.0, _number(1, 3600), "time after which the job of a silent worker is taken over, in seconds"
     )

@@ -32,10 +32,12 @@ class Protocol(HttpToolsProtocol):
 
     The times are looked at for all connections together, once a second, so that a request costs no timer.
     `refusal` makes the bytes of an answer of an error; it is set before the first connection is made.
+    While `is_draining`, each answer is the last of its connection: the next request may find another server.
     """
 
     refusal: Callable[[ApiError], bytes]
     clock: Clock = staticmethod(time.monotonic)
+    is_draining = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -68,7 +70,7 @@ class Protocol(HttpToolsProtocol):
         self._head_since = None
         self._body_since = self._last_at = self.clock()
         self._body_bytes = 0
-        if self._parting:
+        if self._parting or self.is_draining:
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:

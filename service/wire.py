@@ -6,6 +6,8 @@ news never does. BentoML configures uvicorn and offers no other way to change th
 route.
 """
 
+import signal
+import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -31,14 +33,34 @@ def install_protocol() -> None:
     cycle.send_500_response = _give_up
 
 
-def install_stop_signal(tell: Callable[[], None]) -> None:
-    """Call `tell`, which must not block, when uvicorn in this process is asked to stop."""
+def install_stop_signal(begin: Callable[[], None], end: Callable[[], None], *, drain_s: float) -> None:
+    """Let uvicorn in this process go on for a while after SIGTERM, so that balancers look elsewhere first.
+
+    A second signal, or Ctrl-C, ends the wait.
+
+    Parameters
+    ----------
+    begin : called at the first signal. It must not block.
+    end : called when uvicorn is to stop, from any thread. It must not block.
+    drain_s : how long it goes on, in seconds.
+    """
     server: Any = Server
     handle_exit = server.handle_exit
 
-    def handle(self: Server, *signal: Any) -> None:
-        tell()
-        handle_exit(self, *signal)
+    def stop(self: Server, number: int, frame: Any) -> None:
+        end()
+        handle_exit(self, number, frame)
+
+    def handle(self: Server, number: int, frame: Any) -> None:
+        is_first = not Protocol.is_draining
+        Protocol.is_draining = True
+        begin()
+        if is_first and drain_s and number == signal.SIGTERM:
+            waiting = threading.Timer(drain_s, stop, (self, number, None))
+            waiting.daemon = True
+            waiting.start()
+        else:
+            stop(self, number, frame)
 
     server.handle_exit = handle
 

@@ -11,6 +11,7 @@ from service.commands import (
     finetune,
     forget,
     keys,
+    migrate,
     predict,
     quantise,
     restore,
@@ -22,6 +23,7 @@ from service.commands import (
 COMMANDS = (
     serve.command,
     worker.command,
+    migrate.command,
     export.command,
     extractors.command,
     keys.command,

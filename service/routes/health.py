@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from service import metrics
@@ -11,6 +11,7 @@ from service.access.door import admit_to_metrics
 from service.devices.remote import RemoteDevice
 from service.engine import Engine
 from service.envelope import answer
+from service.errors import ApiError
 from service.openapi import errors
 from service.routes.common import ProcessOf, off_loop
 from service.routes.extractors import describe_lasting
@@ -30,8 +31,10 @@ async def alive() -> Response:
 
 
 @router.get("/readyz", response_model=ReadyAnswer, responses=errors(405, 500, 503))
-async def ready(engine: ProcessOf) -> Response:
-    """The extractors passed their golden check, their devices and the database answer."""
+async def ready(request: Request, engine: ProcessOf) -> Response:
+    """The extractors passed their golden check, devices and database answer, and it is not to stop."""
+    if request.app.state.is_draining:
+        raise ApiError(503, "not_ready", "the server is stopping", headers={"Retry-After": "1"})
     await off_loop(engine.store.check)
     extractors = describe_lasting(engine.embedders)
     return answer({"status": "ready", "extractors": extractors, "devices": await off_loop(_devices, engine)})

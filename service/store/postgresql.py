@@ -30,6 +30,14 @@ from service.store.jsontext import to_json
 SYNCHRONOUS_COMMIT = "headstart_synchronous_commit"
 POOL_SIZE = 16  # connections each process keeps open
 MAX_OVERFLOW = 16  # and how many more it opens for a moment
+# When a server that has fallen silent is given up: libpq's parameters, which a URL may set otherwise.
+LOST_AFTER = {
+    "connect_timeout": 5,  # s
+    "tcp_user_timeout": 10_000,  # ms
+    "keepalives_idle": 5,  # s
+    "keepalives_interval": 2,  # s
+    "keepalives_count": 3,
+}
 MIGRATION_LOCK = 0x48454144  # "HEAD": the advisory lock that migrations take
 
 # By SQLSTATE, or by its class where all of the class means the same (PostgreSQL manual, appendix A).
@@ -69,7 +77,8 @@ class Postgresql:
             pool_pre_ping=True,
             pool_use_lifo=True,
             json_serializer=to_json,
-            connect_args={"options": f"-c lock_timeout={round(busy_timeout_s * 1000)}"},
+            connect_args={name: value for name, value in LOST_AFTER.items() if name not in url.query}
+            | {"options": f"-c lock_timeout={round(busy_timeout_s * 1000)}"},
         )
 
         @event.listens_for(engine, "begin")
@@ -107,4 +116,4 @@ class Postgresql:
 
 def _is_operational(error: DBAPIError) -> bool:
     """Whether the driver failed before the server could give a SQLSTATE: no connection, then."""
-    return type(error.orig).__name__ == "OperationalError"
+    return any(kind.__name__ == "OperationalError" for kind in type(error.orig).__mro__)

@@ -105,6 +105,38 @@ def test_under_load_every_request_that_was_sent_is_answered(
     assert sum(connection == "close" for _, connection in answers) == len(clients)
 
 
+def can_connect(server: Server) -> bool:
+    address = httpx.URL(server.url)
+    try:
+        socket.create_connection((address.host, address.port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_while_it_drains_all_is_answered_but_readyz(lite0_folder: Path, tmp_path: Path) -> None:
+    settings = {"HEADSTART_WORKERS": "2", "HEADSTART_DRAIN_S": "2", "HEADSTART_SHUTDOWN_TIMEOUT_S": "1"}
+    with running(tmp_path, extractor=lite0_folder, settings=settings) as server, server.client() as client:
+        assert client.get("/readyz").headers.get("connection") != "close"
+        start = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        while (refused := client.get("/readyz")).status_code == 200:
+            assert time.monotonic() < start + 1
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"]) == (503, "not_ready")
+        assert error["message"] == "the server is stopping"
+        while time.monotonic() < start + 1.5:
+            answer = client.get("/v1/heads")
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+            assert client.get("/livez").status_code == 200
+        while can_connect(server):
+            assert time.monotonic() < start + 3
+        assert time.monotonic() >= start + 2
+        assert server.process.poll() is None
+        server.process.wait(STOP_TIMEOUT_S)
+    assert server.process.returncode == 0
+
+
 def test_a_stream_of_events_is_ended_rather_than_cut_off(server: Server) -> None:
     with open_store(server.home) as store:
         make_head(store, "waiting")

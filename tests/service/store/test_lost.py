@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -128,3 +129,11 @@ def test_the_lock_of_writers_is_one_file_however_many_callers(tmp_path: Path) ->
         # This process is at work itself.
         assert store.inputs.tidy() == 0
         assert store.inputs.tidy(timedelta(0)) == 51
+
+
+def test_a_postgresql_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/d?connect_timeout=2"
+        with Store.open(address, str(tmp_path)) as store, pytest.raises(StoreUnavailableError):
+            store.check()

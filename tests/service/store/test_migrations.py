@@ -12,8 +12,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from click.testing import CliRunner
 from sqlalchemy import MetaData, func, insert, select
 
+from service.cli import main
 from service.store import SchemaError, Store, schema
 from service.store.database import Database
 from service.store.embeddings import VECTOR_DTYPE
@@ -168,3 +170,13 @@ def test_a_database_of_a_newer_version_is_refused(database_url: str) -> None:
     with pytest.raises(SchemaError, match="newer"):
         schema.migrate(database)
     database.close()
+
+
+def test_the_command_makes_the_tables_and_does_nothing_the_second_time(
+    database_url: str, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        done = CliRunner().invoke(main, ["migrate"], env={"HEADSTART_DATABASE_URL": database_url})
+        assert done.output == f"the database is at schema {schema.newest()}\n", done.output
+    with Store.open(database_url, str(tmp_path)) as store:
+        store.check()
