@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +66,22 @@ def free_port() -> int:
 
 def start(home: Path, *, extractor: Path = EXTRACTOR, settings: Mapping[str, str] | None = None) -> Server:
     """Start `headstart serve` on a home folder and return when it is ready."""
+    server = launch(home, extractor=extractor, settings=settings)
+    wait_until_ready(server)
+    return server
+
+
+def launch(
+    home: Path,
+    *,
+    extractor: Path = EXTRACTOR,
+    settings: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+) -> Server:
+    """Start `headstart serve` on a home folder.
+
+    prefix : the command that runs the server's, such as one that enters a network namespace.
+    """
     port = free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("HEADSTART_")}
     own = {
@@ -78,19 +94,19 @@ def start(home: Path, *, extractor: Path = EXTRACTOR, settings: Mapping[str, str
     log = home / "server.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service.cli", "serve"],
+            [*prefix, sys.executable, "-m", "service.cli", "serve"],
             cwd=ROOT,
             env=environ | own,
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
         )
-    server = Server(f"http://127.0.0.1:{port}", home, process, log, own)
-    _wait_until_ready(server)
-    return server
+    address = own.get("HEADSTART_HOST", "127.0.0.1")
+    return Server(f"http://{address}:{own['HEADSTART_PORT']}", home, process, log, own)
 
 
-def _wait_until_ready(server: Server) -> None:
+def wait_until_ready(server: Server) -> None:
+    """Raises RuntimeError, with the end of the log, if it does not become ready."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if server.process.poll() is not None:

@@ -26,6 +26,7 @@ USER = "headstart"
 PASSWORD = "only-for-tests"
 UNPRIVILEGED = ("postgres", "nobody")  # who runs the server where the tests run as root
 START_TIMEOUT_S = 60
+LOOPBACK = "127.0.0.1"
 FORGETFUL = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 
 
@@ -43,7 +44,8 @@ def binaries() -> Path | None:
 class PostgresServer:
     """A server that can be stopped, killed and started again on the same files and port."""
 
-    def __init__(self, folder: Path, options: Sequence[str]) -> None:
+    def __init__(self, folder: Path, options: Sequence[str], host: str = LOOPBACK) -> None:
+        self.host = host
         self.port = free_port()
         self._folder = folder
         self._options = options
@@ -51,7 +53,7 @@ class PostgresServer:
         self._numbers = count(1)
 
     def url(self, database: str) -> str:
-        return f"postgresql+psycopg://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql+psycopg://{USER}:{PASSWORD}@{self.host}:{self.port}/{database}"
 
     def create_files(self) -> None:
         password = self._folder / "password"
@@ -71,6 +73,8 @@ class PostgresServer:
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False, **_as_unprivileged())
         assert done.returncode == 0, done.stderr
+        with (self._folder / "data" / "pg_hba.conf").open("a") as allowed:
+            allowed.write("host all all samenet scram-sha-256\n")
 
     def start(self) -> None:
         """Start, also where processes of a killed server still have to notice that it is gone."""
@@ -83,7 +87,7 @@ class PostgresServer:
     def _has_started(self) -> bool:
         log = (self._folder / "log").open("ab")
         settings = [
-            "listen_addresses=127.0.0.1",
+            f"listen_addresses={self.host}",
             f"port={self.port}",
             "unix_socket_directories=",
             "max_connections=200",
@@ -149,15 +153,16 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres(*, durable: bool = False) -> Iterator[PostgresServer]:
+def running_postgres(*, durable: bool = False, host: str = LOOPBACK) -> Iterator[PostgresServer]:
     """A server with no database of ours.
 
     Parameters
     ----------
+    host : the address to listen on; its whole network may come in, with the password.
     durable : whether it writes as one in use does; without, it is faster and a power loss would ruin it.
     """
     folder = Path(tempfile.mkdtemp(prefix="headstart-postgres-"))
-    server = PostgresServer(folder, () if durable else FORGETFUL)
+    server = PostgresServer(folder, () if durable else FORGETFUL, host)
     try:
         server.create_files()
         server.start()

@@ -24,11 +24,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_s3() -> Iterator[str]:
-    """The endpoint of a server with one empty bucket."""
-    endpoint = f"http://127.0.0.1:{(port := free_port())}"
+def running_s3(host: str = "127.0.0.1") -> Iterator[str]:
+    """The endpoint of a server, at an address of this machine, with one empty bucket."""
+    endpoint = f"http://{host}:{(port := free_port())}"
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-m", "moto.server", "-H", host, "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
