@@ -78,6 +78,23 @@ test-store: $(VENV)/.dev postgresql ## the store on SQLite and PostgreSQL, migra
 	    --dist loadfile $(STORE_TESTS)
 	$(BIN)/python -m pytest -s tests/store/test_consistency.py
 
+.PHONY: test-replicas nginx k8s-test kubectl
+nginx:
+	@command -v nginx >/dev/null || test -x /usr/sbin/nginx \
+	    || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; } \
+	    || { echo "nginx is missing and could not be installed: install it (Debian: apt-get install nginx-light)"; exit 1; }
+
+test-replicas: $(VENV)/.dev export postgresql nginx ## three servers in network namespaces behind nginx: restarted, killed, cut off (REPLICAS_RESTARTS=1)
+	$(BIN)/python -m pytest -s tests/replicas
+
+kubectl:
+	@command -v kubectl >/dev/null \
+	    || { apt-get update -qq && apt-get install -y -qq --no-install-recommends kubernetes-client >/dev/null; } \
+	    || { echo "kubectl is missing and could not be installed: install it (Debian: apt-get install kubernetes-client)"; exit 1; }
+
+k8s-test: $(VENV)/.dev kubectl ## render the Kubernetes overlays, validate them strictly, check them against the service
+	$(BIN)/python -m pytest tests/kubernetes
+
 .PHONY: test-crash test-soak
 test-crash: $(VENV)/.dev postgresql ## kill -9 at some 240 moments (CRASH_KILLS=60), full disks, lost databases
 	$(BIN)/python -m pytest -s tests/store/test_crash.py tests/store/test_restores.py tests/store/test_outages.py
