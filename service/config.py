@@ -165,6 +165,9 @@ class Settings:
     max_body_bytes: int = _setting(
         128 * MIB, _integer(1024, 1 << 40), "largest request body, and largest unpacked archive"
     )
+    max_head_archive_bytes: int = _setting(
+        4096 * MIB, _integer(1024, 1 << 50), "largest head with its examples that is imported as one file"
+    )
     max_input_bytes: int = _setting(32 * MIB, _integer(1024, 1 << 32), "largest single input")
     max_pixels: int = _setting(64_000_000, _integer(4096, 1 << 32), "most pixels of one image")
     max_inputs: int = _setting(

@@ -18,6 +18,7 @@ from service.evaluator import Evaluator
 from service.exporter import Exporter
 from service.extractor import Extractor
 from service.finetuner import Finetuner
+from service.head_archive import HeadArchives
 from service.importer import Importer
 from service.jobs.watching import Watchers
 from service.keeper import Keeper
@@ -109,6 +110,7 @@ class Engine:
     evaluator: Evaluator
     exporter: Exporter
     importer: Importer
+    archives: HeadArchives
     finetuner: Finetuner
     mover: Mover
 
@@ -140,6 +142,7 @@ class Engine:
         )
         writer = EmbeddingWriter(store, max_bytes=settings.store_cache_bytes)
         heads: HeadCache = LruCache(settings.head_cache_bytes)
+        panel_memory = PanelMemory(settings.stack_cache_bytes, threads=settings.thread_count)
         return cls._of(
             settings=settings,
             admission=Admission(
@@ -153,7 +156,7 @@ class Engine:
             embedders=embedders,
             writer=writer,
             heads=heads,
-            panel_memory=PanelMemory(settings.stack_cache_bytes, threads=settings.thread_count),
+            panel_memory=panel_memory,
             keeper=Keeper(store),
             watchers=Watchers(store),
             sweeper=Sweeper(embedders.every_loaded),
@@ -221,6 +224,7 @@ class Engine:
             evaluator=Evaluator(store, embedders, predictor, writer),
             exporter=Exporter(store, embedders, predictor),
             importer=Importer(store, embedders, keep_inputs=settings.keep_inputs),
+            archives=HeadArchives(store, embedders, settings),
             finetuner=Finetuner(store),
             mover=Mover(store, embedders, keep=settings.store_cache_bytes > 0),
         )

@@ -63,7 +63,7 @@ class Importer:
             422: not a head file, or one that cannot be used. 409: the head, or the file, belongs to another
             extractor, the head is of another task, or others changed it at every attempt.
         """
-        head = _read(data)
+        head = read_head_file(data)
         embedder = self._embedders.with_digest(head.extractor_digest)
         try:
             head = on_rows(head, embedder.extractor)
@@ -123,7 +123,14 @@ def _require_same_kind(current: HeadRow, head: Head) -> None:
         raise ApiError(409, "task_mismatch", message)
 
 
-def _read(data: bytes) -> Head:
+def read_head_file(data: bytes) -> Head:
+    """A head from a file of unknown origin.
+
+    Raises
+    ------
+    ApiError
+        422 `invalid_head_file`, or what is wrong with a label.
+    """
     length = int.from_bytes(data[:LENGTH_BYTES], "little")
     if length > MAX_METADATA_BYTES:
         raise _refused(f"expected a safetensors header of at most {MAX_METADATA_BYTES} bytes")

@@ -49,7 +49,7 @@ class TrainOptions:
         """
         if self.said is None or version is None:
             return replace(self, said=None)
-        kept = {name: value for name, value in _fit_of(version).items() if name not in self.said}
+        kept = {name: value for name, value in fit_of(version).items() if name not in self.said}
         if "unknown_rate" in self.said:
             kept.pop("threshold", None)  # it would decide in place of the rate
         if not _is_given(kept.get("layers", ()), layers):
@@ -60,7 +60,7 @@ class TrainOptions:
         return {**self.fit.as_dict(), "classes": None if self.classes is None else list(self.classes)}
 
 
-def _fit_of(version: VersionRow) -> dict[str, Any]:
+def fit_of(version: VersionRow) -> dict[str, Any]:
     """The options of the fit of a version, without those that it does not tell or that have no such value."""
     found: dict[str, Any] = {"layers": layers_in(version)}
     for name in RETAINED:

@@ -42,6 +42,7 @@ SCOPE_OF: dict[str, Scope] = {
     "DELETE /v1/heads/{name}/examples/{example_id}": TRAIN,
     "GET /v1/heads/{name}/examples/{example_id}/input": TRAIN,
     "GET /v1/heads/{name}/export": TRAIN,
+    "POST /v1/heads/{name}/import": TRAIN,
     "GET /v1/heads/{name}/versions": PREDICT,
     "GET /v1/heads/{name}/versions/{number}": PREDICT,
     "POST /v1/heads/{name}/versions": TRAIN,

@@ -211,8 +211,8 @@ def ensure(
     now = datetime.now(UTC)
     to_store = given
     while True:
-        rows = _rows(digest, to_store, now)
-        if rows:
+        for chunk in chunks(sorted(to_store)):
+            rows = _rows(digest, {key: to_store[key] for key in chunk}, now)
             connection.execute(database.insert_or_ignore(_embeddings), rows)
         held: set[str] = set()
         for chunk in chunks(keys):

@@ -44,7 +44,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/heads/{name}/move": {"json": {"extractor": "tiny"}},
 }
 # These make a head of that name where there is none: of the tenant that asks.
-CREATING = {"PUT /v1/heads/{name}", "POST /v1/heads/{name}/versions"}
+CREATING = {"PUT /v1/heads/{name}", "POST /v1/heads/{name}/versions", "POST /v1/heads/{name}/import"}
 
 
 def call(client: TestClient, method: str, path: str, key: str | None, **fields: Any) -> Any:
