@@ -31,7 +31,7 @@ from service.predictor import HeadCache, Predictor
 from service.registry import Registry
 from service.sessions import Device
 from service.store import Caller, Store, StoreUnavailableError
-from service.sweeping import Sweeper
+from service.sweeping import Sweeper, sweep_versions
 from service.turns import Turns
 from service.writeback import EmbeddingWriter
 
@@ -159,7 +159,12 @@ class Engine:
             panel_memory=panel_memory,
             keeper=Keeper(store),
             watchers=Watchers(store),
-            sweeper=Sweeper(embedders.every_loaded),
+            sweeper=Sweeper(
+                [
+                    lambda: sum(embedder.sweep() for embedder in embedders.every_loaded()),
+                    lambda: sweep_versions(store, heads, panel_memory.stacks),
+                ]
+            ),
         )
 
     def of(self, caller: Caller) -> "Engine":

@@ -13,7 +13,7 @@ from service.cache import LruCache
 from service.embedders import Embedders
 from service.ingest import Batch
 from service.intake import Intake
-from service.store import Store
+from service.store import Store, VersionNotFoundError
 from service.writeback import EmbeddingWriter
 from training.heads import Head, Prediction, load_head
 
@@ -61,6 +61,9 @@ class Predictor:
         HeadNotFoundError, VersionNotFoundError
         """
         head_id, number = self.locate(name, version)
+        if version is not None and not self._store.versions.existing([(head_id, number)]):
+            # It may be in memory still.
+            raise VersionNotFoundError(f"the head {name!r} has no version {number}")
         return number, self.load(head_id, number)
 
     def answer(

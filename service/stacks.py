@@ -4,7 +4,7 @@ What a version is never changes, so a stack of versions is kept as long as there
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.cache import LruCache
@@ -86,6 +86,14 @@ class Stacks:
                 return self._kept.get(versions) or self._make(versions, load)
         finally:
             self._making.pop(versions, None)
+
+    def keys(self) -> list[tuple[VersionKey, ...]]:
+        """The versions of each stack that is kept now."""
+        return self._kept.keys()
+
+    def drop(self, stacks: Iterable[tuple[VersionKey, ...]]) -> None:
+        """Let go of some stacks."""
+        self._kept.drop(stacks)
 
     def _make(self, versions: tuple[VersionKey, ...], load: Load) -> Stacked | None:
         heads = load(versions)

@@ -4,12 +4,12 @@ Knows no kind of job and no signal; is told when to stop.
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from service.errors import ApiError
+from service.jobs.folders import remove_ended
 from service.jobs.job import Job, Runner, StoppedError
 from service.jobs.lease import Lease
 from service.jobs.presence import Presence
@@ -158,13 +158,5 @@ class Worker:
 
     def _sweep(self) -> None:
         """Remove what workers left behind that were killed, once their jobs were taken over."""
-        self._remove_folders()
+        remove_ended(self._store, self._jobs_folder)
         self._presence.sweep()
-
-    def _remove_folders(self) -> None:
-        """Remove the run folders of jobs that have ended or were deleted."""
-        folders = list(self._jobs_folder.glob("*"))
-        unfinished = self._store.claims.unfinished_ids() if folders else frozenset()
-        for folder in folders:
-            if folder.name not in unfinished:
-                shutil.rmtree(folder, ignore_errors=True)

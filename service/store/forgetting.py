@@ -4,14 +4,14 @@ One transaction; then the file of a SQLite database is written anew, so that no 
 Knows neither memory nor head files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
 
-from service.store import audit, inputs, sqlite_file, tables
+from service.store import audit, idempotency, inputs, sqlite_file, tables
 from service.store.caller import LOCAL, Caller
 from service.store.copies import is_file
 from service.store.database import Database
@@ -32,7 +32,7 @@ SINCE = (
     .where(_versions.c.head_id == bindparam("head"), _versions.c.created_at >= bindparam("since"))
     .order_by(_versions.c.number)
 )
-OF_HEAD = select(_examples.c.created_at).where(
+OF_HEAD = select(_examples.c.id, _examples.c.source_id, _examples.c.created_at).where(
     _examples.c.head_id == bindparam("head"), _examples.c.sha256 == _is_key
 )
 DELETE_EXAMPLES = delete(_examples).where(
@@ -55,10 +55,11 @@ class Learned:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What was deleted of an input; `embeddings` counts those by all extractors and tenants."""
+    """What was deleted of an input, of all tenants: embeddings, and answers kept for an `Idempotency-Key`."""
 
     heads: tuple[Learned, ...]
     embeddings: int
+    answers: int
 
 
 def forget(database: Database, sha256: str) -> Forgotten:
@@ -71,9 +72,11 @@ def forget(database: Database, sha256: str) -> Forgotten:
     now = datetime.now(UTC)
     with database.write() as connection:
         rows = connection.execute(HEADS, {"key": sha256}).all()
-        heads = tuple(_forget_in(connection, row, sha256, now) for row in rows)
+        mentioned = {sha256}
+        heads = tuple(_forget_in(connection, row, sha256, now, mentioned) for row in rows)
         embeddings = connection.execute(DELETE_EMBEDDINGS, {"key": sha256}).rowcount
-    return Forgotten(heads, embeddings)
+        answers = idempotency.lose_answers(connection, [text.encode() for text in mentioned])
+    return Forgotten(heads, embeddings, answers)
 
 
 def delete_versions(database: Database, learned: Learned) -> tuple[int, ...]:
@@ -108,12 +111,15 @@ def scrub(database: Database) -> None:
             sqlite_file.empty_log(connection)
 
 
-def _forget_in(connection: Connection, row: Any, sha256: str, now: datetime) -> Learned:
+def _forget_in(connection: Connection, row: Any, sha256: str, now: datetime, mentioned: set[str]) -> Learned:
+    """Delete the input from a head; its example ids and names go to what is `mentioned`."""
     values: Mapping[str, Any] = {"head": row.id, "key": sha256}
-    times: Sequence[datetime] = connection.execute(OF_HEAD, values).scalars().all()
-    found = connection.execute(SINCE, {"head": row.id, "since": min(times)}).scalars().all()
+    examples = connection.execute(OF_HEAD, values).all()
+    mentioned.update(name for example in examples for name in (example.id, example.source_id) if name)
+    since = min(example.created_at for example in examples)
+    found = connection.execute(SINCE, {"head": row.id, "since": since}).scalars().all()
     connection.execute(DELETE_EXAMPLES, values)
     connection.execute(ADVANCE, {"head": row.id})
     inputs.doom_unused(connection, row.id, [sha256], now)
-    audit.record(connection, Caller(row.tenant, LOCAL), "input.forget", row.name, {"removed": len(times)})
-    return Learned(row.tenant, row.name, row.id, len(times), tuple(found))
+    audit.record(connection, Caller(row.tenant, LOCAL), "input.forget", row.name, {"removed": len(examples)})
+    return Learned(row.tenant, row.name, row.id, len(examples), tuple(found))

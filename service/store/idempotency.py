@@ -6,7 +6,7 @@ has lost it can commit nothing any more. Rows are forgotten after a while. Knows
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -45,6 +45,9 @@ EXPIRED = (
     .with_for_update(skip_locked=True)
 )
 FORGET = delete(_requests).where(_of_key)
+WITH_ANSWER = select(_requests.c.tenant, _requests.c.key, _requests.c.body).where(
+    _requests.c.state == ANSWERED
+)
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,23 @@ class Idempotency:
 
 
 _EMPTY: Mapping[str, Any] = {"status": None, "headers": None, "body": None, "detail": None}
+
+
+def lose_answers(connection: Connection, mentioned: Collection[bytes]) -> int:
+    """Delete the kept answers, of all tenants, in which one of these is mentioned; how many.
+
+    Their requests stay settled: sent again, they are told that the answer was lost.
+    """
+    lost = [
+        {"of": row.tenant, "named": row.key}
+        for row in connection.execute(WITH_ANSWER)
+        if any(what in bytes(row.body or b"") for what in mentioned)
+    ]
+    now = datetime.now(UTC)
+    for named in lost:
+        kept = {"state": DONE, "status": None, "headers": None, "body": None, "lease_until": now}
+        connection.execute(TAKE.values(kept), named)
+    return len(lost)
 
 
 def settle(connection: Connection, caller: Caller, detail: Mapping[str, Any]) -> None:

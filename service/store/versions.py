@@ -1,7 +1,7 @@
 """The versions of heads and their files: immutable, one of them published. Knows no training."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from service.store.records import HeadRow, Page, VersionRow
 from service.store.text import is_storable
 
 LARGEST_NUMBER = 2**31 - 1  # of an SQL integer
+VERSIONS_PER_QUERY = 400  # each two variables
 
 _heads = tables.heads
 _versions = tables.versions
@@ -50,6 +51,9 @@ FILE = select(_files.c.data, _files.c.sha256).where(
 )
 FILES = select(_files.c.head_id, _files.c.number, _files.c.data, _files.c.sha256).where(
     tuple_(_files.c.head_id, _files.c.number).in_(bindparam("wanted", expanding=True))
+)
+EXISTING = select(_versions.c.head_id, _versions.c.number).where(
+    tuple_(_versions.c.head_id, _versions.c.number).in_(bindparam("wanted", expanding=True))
 )
 LOCK_HEAD = select(_heads.c.id, _heads.c.extractor_digest).where(named.NAMED).with_for_update()
 EXTRACTOR = select(_versions.c.extractor_name, _versions.c.extractor_digest).where(
@@ -136,6 +140,16 @@ class Versions:
         with self._database.single() as connection:
             rows = connection.execute(FILES, {"wanted": list(wanted)}).all()
         return {(row.head_id, row.number): _intact(row, row.head_id, row.number) for row in rows}
+
+    def existing(self, wanted: Collection[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Those of some versions, by head id and number, that are there; of whatever tenant."""
+        asked = sorted(wanted)
+        found: set[tuple[int, int]] = set()
+        with self._database.single() as connection:
+            for start in range(0, len(asked), VERSIONS_PER_QUERY):
+                rows = connection.execute(EXISTING, {"wanted": asked[start : start + VERSIONS_PER_QUERY]})
+                found.update((row.head_id, row.number) for row in rows)
+        return found
 
     def publish(self, head: str, number: int) -> HeadRow:
         """Make a version the one that predicts: forward or back, at once and for every process.

@@ -11,7 +11,7 @@ from service.cli import main
 from service.config import Settings
 from service.engine import Engine
 from service.registry import Registry
-from service.store import ExtractorRow
+from service.store import AnswerLostError, ExtractorRow, KeptAnswer, Once, VersionNotFoundError
 from tests.service.backup.homes import TRAIN, require_consistent, started, teach
 from tests.service.conftest import batch
 from tests.service.images import png
@@ -93,6 +93,52 @@ def test_versions_that_learned_from_it_go_when_that_is_asked_for(settings: Setti
         question = batch(("?", png(40)))
         found = engine.predictor.predict("pets", question, version=None, threshold=None, skip_bad=False)
         assert found.version == 3
+
+
+def test_versions_that_are_deleted_answer_no_more_and_leave_memory(settings: Settings) -> None:
+    question = batch(("?", png(40)))
+    with started(settings) as engine:
+        learn_secret(engine)
+        for version in (1, 2):
+            engine.predictor.predict("pets", question, version=version, threshold=None, skip_bad=False)
+        panel = engine.panels.seat(["pets", "others"], skip=False)
+        assert panel.roster.names == ("pets", "others")
+        assert (len(engine.heads), len(engine.panel_memory.stacks.keys())) == (3, 1)
+        engine.sweeper.sweep()
+        assert (len(engine.heads), len(engine.panel_memory.stacks.keys())) == (3, 1)
+        forget(settings, KEY, "--delete-versions")
+        with pytest.raises(VersionNotFoundError):
+            engine.predictor.predict("pets", question, version=2, threshold=None, skip_bad=False)
+        engine.sweeper.sweep()
+        assert engine.heads.keys() == [(engine.store.heads.get("pets").id, 1)]
+        assert engine.panel_memory.stacks.keys() == []
+
+
+def test_jobs_that_learn_from_it_end_and_answers_that_name_it_are_lost(settings: Settings) -> None:
+    with started(settings) as engine:
+        learn_secret(engine)
+        teach(engine, "elsewhere", 20, 24)
+        ids = {name: engine.store.jobs.create(name, "finetune", {}).id for name in ("pets", "elsewhere")}
+        for job_id in (*ids.values(), "gone"):
+            (settings.home / "jobs" / job_id).mkdir(parents=True)
+        for key, body in (
+            ("names", b'{"id": "12.png", "sha256": "' + KEY.encode() + b'"}'),
+            ("other", b"{}"),
+        ):
+            once = engine.store.idempotency.claim(key, "f" * 64, lease_s=60, keep_s=600)
+            assert isinstance(once, Once)
+            engine.store.idempotency.finish(once, KeptAnswer(201, {}, body))
+        told = forget(settings, KEY)
+        assert "1 kept answers" in told
+        assert f"default/pets: job {ids['pets']} is cancelled" in told
+        assert [path.name for path in (settings.home / "jobs").iterdir()] == [ids["elsewhere"]]
+        assert engine.store.jobs.get(ids["pets"]).state == "cancelled"
+        with pytest.raises(AnswerLostError):
+            engine.store.idempotency.claim("names", "f" * 64, lease_s=60, keep_s=600)
+        assert isinstance(
+            engine.store.idempotency.claim("other", "f" * 64, lease_s=60, keep_s=600), KeptAnswer
+        )
+        assert holding(settings.home, KEY.encode()) == []
 
 
 def test_memory_keeps_what_the_database_has(engine: Engine) -> None:
