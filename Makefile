@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-access test-fuzz audit test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
-        bench-imagenet bench-access bench-many-heads bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding bench-precision \
+        bench-imagenet bench-access bench-many-heads bench-scale bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding bench-precision \
         image image-gpu image-test test-compose check lint types contracts format lock export bento clean
 
 help: ## list the targets
@@ -99,7 +99,7 @@ k8s-test: $(VENV)/.dev kubectl ## render the Kubernetes overlays, validate them 
 test-crash: $(VENV)/.dev postgresql ## kill -9 at some 240 moments (CRASH_KILLS=60), full disks, lost databases
 	$(BIN)/python -m pytest -s tests/store/test_crash.py tests/store/test_restores.py tests/store/test_outages.py
 
-test-soak: $(VENV)/.dev ## switch versions under load: p99 before, during, after; memory and descriptors (SOAK_S=30 each)
+test-soak: $(VENV)/.dev ## switch versions under load: p99 before, during, after; memory and descriptors (SOAK_S=22 each)
 	$(BIN)/python -m pytest -s tests/store/test_soak.py
 
 bench-access: $(VENV)/.dev export ## what a key, a rate limit and a tenant cost a request
@@ -141,6 +141,9 @@ bench-serving: $(VENV)/.dev $(RIVALS)/.done export wrk ## speed against the raw 
 
 bench-many-heads: $(VENV)/.dev export ## a thousand heads on one image, against one head
 	$(BIN)/python -m benchmarks.many_heads
+
+bench-scale: $(VENV)/.dev export ## 10,000 heads and 1,000,000 embeddings against a hundredth of that (9 GB for a moment, 4 minutes)
+	$(BIN)/python -m benchmarks.scale
 
 bench-batching: $(VENV)/.dev export ## when a batch starts (simulated device), what a process for the device costs (this CPU)
 	$(BIN)/python -m benchmarks.batching

@@ -25,7 +25,7 @@ from tests.service.store.postgres import running_postgres
 from tests.store.history import History, State
 
 OPERATIONS = int(os.environ.get("CONSISTENCY_OPERATIONS", "3000"))
-LONGEST_S = 60.0
+LONGEST_S = float(os.environ.get("CONSISTENCY_S", "25"))
 CLIENTS = 12
 OWN_HEADS = 4  # each with one writer
 SHARED_HEADS = 2  # all write them

@@ -23,7 +23,7 @@ from benchmarks.server import Server, running
 from tests.service.api.conftest import photographs
 from tests.service.images import png
 
-SOAK_S = float(os.environ.get("SOAK_S", "30"))
+SOAK_S = float(os.environ.get("SOAK_S", "22"))
 PART_S = SOAK_S / 3
 CLIENTS = 4
 PAUSE_S = 0.02  # between the requests of a client, so that latency is that of requests, not of a queue
@@ -135,8 +135,8 @@ def mixed(server: Server, name: str, seed: int, is_over: Callable[[], bool], see
     rng = random.Random(seed)
     with server.client() as client:
         while not is_over():
-            files = photographs(rng.randrange(10_000), 10_000)[:4]
             examples = photographs(start := rng.randrange(10_000), start + 3)
+            files = photographs(start + 3, start + 5)
             photograph = png(rng.randrange(2**24))
             for method, path, body in (
                 ("PUT", "", {"files": examples}),
