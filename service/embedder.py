@@ -28,6 +28,8 @@ from service.turns import Turns
 from training.errors import InputError
 
 Vector = npt.NDArray[np.float32]
+# In memory, an embedding takes so much beside its numbers: its key, its array, its place in the cache.
+ENTRY_BYTES = 500
 Chunk = Sequence[tuple[str, bytes]]  # inputs by key
 
 
@@ -173,7 +175,7 @@ class Embedder:
                 stored = self._store.embeddings.get(self.extractor.digest, absent)
             metrics.count_embeddings("store", len(stored))
             for key, vector in stored.items():
-                self._memory.put((self._space, key), vector, vector.nbytes)
+                self._memory.put((self._space, key), vector, vector.nbytes + ENTRY_BYTES)
             found.update(stored)
         return found
 
@@ -204,7 +206,7 @@ class Embedder:
             work.decode_s += part.decode_s
             work.embed_s += part.embed_s
         for key, vector in work.vectors.items():
-            self._memory.put((self._space, key), vector, vector.nbytes)
+            self._memory.put((self._space, key), vector, vector.nbytes + ENTRY_BYTES)
         return work
 
     def _shared_out(self, chunks: Sequence[Chunk], compute: Callable[[Chunk], _Work]) -> list[_Work]:

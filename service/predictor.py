@@ -19,6 +19,8 @@ from training.heads import Head, Prediction, load_head
 
 HeadCache = LruCache[tuple[int, int], Head]
 FILES_AT_ONCE = 64
+# In memory, a head takes so much beside the numbers of its file: its report and its arrays.
+ENTRY_BYTES = 12 * 1024
 
 
 @dataclass(frozen=True)
@@ -129,5 +131,5 @@ class Predictor:
 
     def _keep(self, key: tuple[int, int], data: bytes) -> Head:
         head = load_head(data)
-        self._heads.put(key, head, len(data))
+        self._heads.put(key, head, len(data) + ENTRY_BYTES)
         return head
