@@ -200,7 +200,10 @@ class Embedder:
         size = self.extractor.batch_size
         chunks = [items[i : i + size] for i in range(0, len(items), size)]
         patience = current_patience()
-        for part in self._shared_out(chunks, lambda chunk: self._compute_chunk(chunk, doomed, patience)):
+        brief = len(chunks) == 1
+        for part in self._shared_out(
+            chunks, lambda chunk: self._compute_chunk(chunk, doomed, patience, brief)
+        ):
             work.vectors.update(part.vectors)
             work.errors.update(part.errors)
             work.decode_s += part.decode_s
@@ -230,8 +233,10 @@ class Embedder:
             wait(joined)
         return parts + [part for future in joined if not future.cancelled() for part in future.result()]
 
-    def _compute_chunk(self, chunk: Chunk, doomed: threading.Event | None, patience: Patience) -> _Work:
-        with self._turns.turn(patience):
+    def _compute_chunk(
+        self, chunk: Chunk, doomed: threading.Event | None, patience: Patience, brief: bool
+    ) -> _Work:
+        with self._turns.turn(patience, brief=brief):
             if self._closed.is_set():
                 raise patience.expired()
             try:

@@ -132,7 +132,12 @@ class Engine:
         store.check()
         registry = Registry.of(settings, store)
         is_own = device is None or settings.threads
-        turns = Turns(settings.thread_count if is_own else max(settings.core_count, WAITING_FOR_DEVICE))
+        share = min(settings.thread_count, -(-settings.core_count // settings.worker_count))
+        turns = (
+            Turns(settings.thread_count, share)
+            if is_own
+            else Turns(max(settings.core_count, WAITING_FOR_DEVICE))
+        )
         embedders = Embedders(
             [embedder_of(extractor, store, settings, turns) for extractor in extractors],
             registry,
@@ -147,7 +152,7 @@ class Engine:
             settings=settings,
             admission=Admission(
                 most=settings.max_in_progress,
-                cores=min(settings.thread_count, -(-settings.core_count // settings.worker_count)),
+                cores=share,
                 timeout_s=settings.request_timeout_s,
             ),
             turns=turns,

@@ -15,17 +15,20 @@ from service.patience import Patience
 
 
 class Turns:
-    """A fair semaphore: who leaves hands its turn to who has waited longest.
+    """A fair semaphore: who leaves hands its turn to who has waited longest and may have it.
 
     Parameters
     ----------
     at_once : how many turns there are at a time.
+    brief_at_once : how many of them work that is brief may have: more than the share of this process in the
+        cores only make the threads of all processes wait for each other. None: all.
     """
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, brief_at_once: int | None = None) -> None:
         self.at_once = at_once
         self._free = at_once
-        self._waiting: deque[threading.Lock] = deque()
+        self._free_for_brief = at_once if brief_at_once is None else min(brief_at_once, at_once)
+        self._waiting: deque[tuple[threading.Lock, bool]] = deque()
         self._lock = threading.Lock()
 
     @property
@@ -33,8 +36,13 @@ class Turns:
         return len(self._waiting)
 
     @contextmanager
-    def turn(self, patience: Patience) -> Iterator[None]:
+    def turn(self, patience: Patience, *, brief: bool = False) -> Iterator[None]:
         """Wait for a turn and hold it for the length of the block.
+
+        Parameters
+        ----------
+        patience : of who asks.
+        brief : whether this is all that a request needs, rather than a part of a batch.
 
         Raises
         ------
@@ -42,34 +50,44 @@ class Turns:
             504 `deadline_exceeded`: nobody waits for the work any more.
         """
         start = time.perf_counter()
-        self._enter(patience)
+        self._enter(patience, brief)
         metrics.observe_stage("queue", time.perf_counter() - start)
         try:
             patience.require()
             yield
         finally:
-            self._leave()
+            self._leave(brief)
 
-    def _enter(self, patience: Patience) -> None:
+    def _enter(self, patience: Patience, brief: bool) -> None:
         with self._lock:
-            if self._free:
-                self._free -= 1
+            if self._take(brief):  # nobody waits who could have it
                 return
             called = threading.Lock()
             called.acquire()
-            self._waiting.append(called)
+            place = (called, brief)
+            self._waiting.append(place)
         left_s = patience.left_s
         if called.acquire(timeout=min(max(left_s, 0.0), threading.TIMEOUT_MAX)):
             return
         with self._lock:
-            if called in self._waiting:
-                self._waiting.remove(called)
+            if place in self._waiting:
+                self._waiting.remove(place)
                 raise patience.expired()
         # It was called at that moment.
 
-    def _leave(self) -> None:
+    def _take(self, brief: bool) -> bool:
+        if not self._free or (brief and not self._free_for_brief):
+            return False
+        self._free -= 1
+        self._free_for_brief -= brief
+        return True
+
+    def _leave(self, brief: bool) -> None:
         with self._lock:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._free += 1
+            self._free += 1
+            self._free_for_brief += brief
+            for place in self._waiting:
+                if self._take(place[1]):
+                    self._waiting.remove(place)
+                    place[0].release()
+                    return

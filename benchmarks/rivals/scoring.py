@@ -1,7 +1,8 @@
-"""What every rival does with a photograph: decode, embed and score it, with the parts of the service itself.
+"""What every rival does with a photograph: decode, embed and score it.
 
-The environment names the extractor folder (RIVAL_EXTRACTOR) and the head file (RIVAL_HEAD). Knows no
-framework.
+Network and head are those of the service. Photographs are opened by Pillow, as the guides of these servers do,
+or by the decoder of the service. The environment names the extractor folder (RIVAL_EXTRACTOR), the head file
+(RIVAL_HEAD) and the decoder (RIVAL_DECODER: pillow or headstart). Knows no framework.
 """
 
 import os
@@ -9,19 +10,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.embedded import embedder
+from benchmarks.embedded import pixel_embedder
+from benchmarks.large_photograph import plain
 from training.heads import load_head
+from training.manifest import Manifest
+from training.preprocess import decode_image
 
 Score = Callable[[bytes], dict[str, Any]]
 
 
 def scorer() -> Score:
     """From the bytes of a photograph to what is answered, on one thread."""
-    embed = embedder(Path(os.environ["RIVAL_EXTRACTOR"]))
+    extractor = Path(os.environ["RIVAL_EXTRACTOR"])
+    spec, embed = Manifest.load(extractor).preprocess, pixel_embedder(extractor)
+    decode = {"pillow": plain, "headstart": decode_image}[os.environ["RIVAL_DECODER"]]
     head = load_head(Path(os.environ["RIVAL_HEAD"]).read_bytes())
 
     def score(data: bytes) -> dict[str, Any]:
-        found = head.predict(embed(data)[None, :])
+        found = head.predict(embed(decode(data, spec))[None, :])
         return {
             "label": found.labels[0],
             "unknown": bool(found.unknown[0]),

@@ -73,6 +73,11 @@ class Database:
         with self._translated(), self._engines[Mode.SINGLE].connect() as connection:
             yield connection
 
+    @property
+    def reads_at_once(self) -> bool:
+        """Whether `quick` takes microseconds and waits for no network and no writer."""
+        return self._quick is not None
+
     def quick(self, statement: Select[Any], values: Mapping[str, Any]) -> Sequence[Any]:
         """The rows of a statement that every prediction reads: a constant, of columns of plain types."""
         with self._translated():

@@ -108,6 +108,11 @@ class Store:
         """
         schema.migrate(self._database)
 
+    @property
+    def reads_at_once(self) -> bool:
+        """Whether the reads of every prediction take microseconds and wait for no network and no writer."""
+        return self._database.reads_at_once
+
     def check(self) -> None:
         """See whether the store can be used now: for readiness.
 

@@ -13,19 +13,19 @@ from service.turns import Turns
 class Worker(threading.Thread):
     """Takes `count` turns and writes its name down at each; returns from `started` once it waits."""
 
-    def __init__(self, turns: Turns, name: str, count: int, taken: list[str]) -> None:
+    def __init__(self, turns: Turns, name: str, count: int, taken: list[str], brief: bool) -> None:
         super().__init__(name=name)
-        self.turns, self.count, self.taken = turns, count, taken
+        self.turns, self.count, self.taken, self.brief = turns, count, taken, brief
 
     def run(self) -> None:
         for _ in range(self.count):
-            with self.turns.turn(ENDLESS):
+            with self.turns.turn(ENDLESS, brief=self.brief):
                 self.taken.append(self.name)
 
 
-def begin(turns: Turns, name: str, count: int, taken: list[str]) -> Worker:
+def begin(turns: Turns, name: str, count: int, taken: list[str], *, brief: bool = False) -> Worker:
     waiting = turns.waiting
-    worker = Worker(turns, name, count, taken)
+    worker = Worker(turns, name, count, taken, brief)
     worker.start()
     while turns.waiting == waiting:
         time.sleep(0.001)
@@ -62,6 +62,25 @@ def test_no_more_than_there_are_turns_work_at_once() -> None:
     for thread in threads:
         thread.join()
     assert most == 2
+
+
+def test_brief_work_has_its_share_and_a_batch_takes_what_is_left() -> None:
+    turns, taken = Turns(2, brief_at_once=1), []
+    with turns.turn(ENDLESS, brief=True):
+        second = begin(turns, "brief", 1, taken, brief=True)
+        with turns.turn(ENDLESS):  # a batch goes past work that may not begin yet
+            assert turns.waiting == 1
+        assert (taken, turns.waiting) == ([], 1)
+    second.join()
+    assert taken == ["brief"]
+    with (
+        turns.turn(ENDLESS),
+        turns.turn(ENDLESS),
+    ):  # a batch has all turns, and brief work waits for one of them
+        third = begin(turns, "brief", 1, taken, brief=True)
+        assert taken == ["brief"]
+    third.join()
+    assert taken == ["brief", "brief"]
 
 
 def test_who_has_waited_long_enough_leaves_the_queue() -> None:
