@@ -139,6 +139,10 @@ bench-transfer: $(VENV)/.dev export ## every strategy of transfer on real images
 bench-serving: $(VENV)/.dev $(RIVALS)/.done export wrk ## speed against the raw limit and other servers (5 minutes)
 	$(BIN)/python -m benchmarks.serving
 
+.PHONY: bench-pressure
+bench-pressure: $(VENV)/.dev export wrk ## more requests than can be answered, and a batch of 5,000 with single ones beside it
+	$(BIN)/python -m benchmarks.pressure
+
 bench-many-heads: $(VENV)/.dev export ## a thousand heads on one image, against one head
 	$(BIN)/python -m benchmarks.many_heads
 

@@ -13,9 +13,11 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.processes import idle_seconds, processor_seconds, settle
 
@@ -100,19 +102,9 @@ def post(pid: int, url: str, photographs: Path, *, connections: int, seconds: in
     LoadError
         An answer was not 2xx, or a connection failed.
     """
-    command = ["wrk", "--threads", "1", "--connections", f"{connections}", "--duration", f"{seconds}s"]
-    command += ["--timeout", f"{ANSWER_TIMEOUT_S}s", "--script", str(SCRIPT), url]
-    command += ["--", str(photographs), "new" if new else "same", uuid.uuid4().hex]
     before, idle_before = processor_seconds(pid), idle_seconds()
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as generator:
-        assert generator.stdout is not None
-        output = generator.stdout.read()
-        _, status, used = os.wait4(generator.pid, 0)
-        generator.returncode = os.waitstatus_to_exitcode(status)
+    found, used = _wrk(url, photographs, connections, seconds, "new" if new else "same")
     processor_s, idle_s = processor_seconds(pid) - before, idle_seconds() - idle_before
-    if generator.returncode:
-        raise LoadError(f"wrk failed:\n{output.decode(errors='replace')}")
-    found = json.loads(output.splitlines()[-1])
     if found["refused"] or found["broken"] or not found["answers"]:
         raise LoadError(
             f"{url} at {connections} connections: {found['answers']} answers, {found['refused']} of them not"
@@ -124,7 +116,58 @@ def post(pid: int, url: str, photographs: Path, *, connections: int, seconds: in
         wall_s=found["wall_s"],
         processor_s=processor_s,
         idle_s=idle_s,
-        generator_s=used.ru_utime + used.ru_stime,
+        generator_s=used,
         p50_ms=found["p50_ms"],
         p99_ms=found["p99_ms"],
     )
+
+
+@dataclass(frozen=True)
+class Overload:
+    """Some seconds of more requests than a server can answer.
+
+    Attributes
+    ----------
+    statuses : how many answers had each status.
+    broken : connections that failed.
+    wall_s : for how long.
+    max_ms : the longest that an answer took.
+    """
+
+    statuses: Mapping[int, int]
+    broken: int
+    wall_s: float
+    max_ms: float
+
+    @property
+    def asked(self) -> int:
+        return sum(self.statuses.values()) + self.broken
+
+
+def overload(url: str, photographs: Path, *, connections: int, seconds: int, every_ms: int) -> Overload:
+    """Post photographs, each new, on many connections, whatever the answers are.
+
+    Parameters
+    ----------
+    every_ms : how long a connection waits after an answer until it asks again.
+    """
+    found, _ = _wrk(url, photographs, connections, seconds, "new", str(every_ms))
+    statuses: Counter[int] = Counter()
+    for counts in found["statuses"]:
+        statuses.update({int(status): count for status, count in counts.items()})
+    return Overload(dict(statuses), found["broken"], found["wall_s"], found["max_ms"])
+
+
+def _wrk(url: str, photographs: Path, connections: int, seconds: int, *how: str) -> tuple[Any, float]:
+    """What the script found, and the processor time of wrk in seconds."""
+    command = ["wrk", "--threads", "1", "--connections", f"{connections}", "--duration", f"{seconds}s"]
+    command += ["--timeout", f"{ANSWER_TIMEOUT_S}s", "--script", str(SCRIPT), url]
+    command += ["--", str(photographs), how[0], uuid.uuid4().hex, *how[1:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as generator:
+        assert generator.stdout is not None
+        output = generator.stdout.read()
+        _, status, used = os.wait4(generator.pid, 0)
+        generator.returncode = os.waitstatus_to_exitcode(status)
+    if generator.returncode:
+        raise LoadError(f"wrk failed:\n{output.decode(errors='replace')}")
+    return json.loads(output.splitlines()[-1]), used.ru_utime + used.ru_stime

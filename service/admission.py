@@ -18,6 +18,7 @@ from starlette.requests import Request
 from service import metrics
 from service.errors import ApiError
 from service.patience import Patience, current_patience, set_patience
+from service.turns import Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,6 +28,8 @@ TIMEOUT_HEADER = "X-Request-Timeout-S"
 WATCH_AFTER_S = 0.25
 # Of a request that waits for its turn outside of a thread; those of larger ones work beside each other.
 FEW_INPUTS = 4
+# The share of the time of a request that may pass until its turn: the rest is for what cannot be foreseen.
+WORTH_WAITING = 0.7
 LONGEST_TIMER_S = 86_400.0
 MIN_RETRY_AFTER_S = 1
 MAX_RETRY_AFTER_S = 60
@@ -39,22 +42,30 @@ class Admission:
     ----------
     most : how many requests with inputs are in progress at once.
     cores : the share of this process in the cores.
+    turns : what those that are answered wait for.
     timeout_s : how long each of them may take, in seconds.
     """
 
-    def __init__(self, *, most: int, cores: int, timeout_s: float) -> None:
+    def __init__(self, *, most: int, cores: int, turns: Turns, timeout_s: float) -> None:
         self._most = most
         self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="request")
         # One prepares while the others embed. More would make the processor's caches colder: with one for
         # each request, a prediction took a tenth longer.
         self._brief = ThreadPoolExecutor(cores + 1, thread_name_prefix="brief")
+        self._turns = turns
         self._admitted: set[Patience] = set()
+        self._answering = 0
         self._typical_s = 0.0
 
     @property
     def in_progress(self) -> int:
         return len(self._admitted)
+
+    @property
+    def answering(self) -> int:
+        """How many of them have been read, and are answered now or wait for that."""
+        return self._answering
 
     @asynccontextmanager
     async def admit(self, request: Request) -> AsyncIterator[None]:
@@ -63,11 +74,16 @@ class Admission:
         Raises
         ------
         ApiError
-            429 `queue_full`: too many are in progress. 422 `invalid_parameter`: the header is no time.
+            429 `queue_full`: too many are in progress, or too many for the time that it may take. 422
+            `invalid_parameter`: the header is no time.
         """
         patience = Patience(_allowed_s(request, self._timeout_s))
         if len(self._admitted) >= self._most:
-            raise self._full()
+            message = (
+                f"{self._most} requests with inputs are in progress here, as many as may be; try again later"
+            )
+            raise self._full(message)
+        self._require_time(patience)
         self._admitted.add(patience)
         metrics.IN_PROGRESS.inc()
         set_patience(patience)
@@ -89,7 +105,13 @@ class Admission:
         """As `answer`, for work that does nothing slow but embed so many inputs.
 
         If they are few, it waits for one of a few threads, rather than in a thread for its turn.
+
+        Raises
+        ------
+        ApiError
+            429 `queue_full`: while its body was read, too many came for the time that it may take.
         """
+        self._require_time(current_patience())
         threads = self._brief if inputs <= FEW_INPUTS else self._threads
         return await self._answer(threads, request, partial(work, *args, **kwargs))
 
@@ -99,6 +121,7 @@ class Admission:
         context = contextvars.copy_context()
         start = time.perf_counter()
         watch: asyncio.Task[None] | None = None
+        self._answering += 1
 
         def begin() -> T:
             metrics.observe_stage("wait", time.perf_counter() - start)
@@ -124,6 +147,7 @@ class Admission:
             patience.gone = True
             raise
         finally:
+            self._answering -= 1
             for timer in timers:
                 timer.cancel()
             if watch is not None:
@@ -136,11 +160,18 @@ class Admission:
         self._brief.shutdown(cancel_futures=True)
         self._threads.shutdown(cancel_futures=True)
 
-    def _full(self) -> ApiError:
+    def _require_time(self, patience: Patience) -> None:
+        """Refuse now what would only be given up later, after work that others wait for."""
+        wait_s, allowed_s = self._turns.wait_s(self._answering), patience.left_s
+        if wait_s > WORTH_WAITING * allowed_s:
+            message = (
+                f"the requests before it take about {wait_s:.1f} s, too long for the {allowed_s:.1f} s that"
+                " this one may take; try again later"
+            )
+            raise self._full(message)
+
+    def _full(self, message: str) -> ApiError:
         retry_after_s = min(max(round(self._typical_s), MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
-        message = (
-            f"{self._most} requests with inputs are in progress here, as many as may be; try again later"
-        )
         return ApiError(429, "queue_full", message, headers={"Retry-After": str(retry_after_s)})
 
 

@@ -153,6 +153,7 @@ class Engine:
             admission=Admission(
                 most=settings.max_in_progress,
                 cores=share,
+                turns=turns,
                 timeout_s=settings.request_timeout_s,
             ),
             turns=turns,

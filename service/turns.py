@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from service import metrics
 from service.patience import Patience
 
+SMOOTHING = 0.1  # of the time of a turn
+
 
 class Turns:
     """A fair semaphore: who leaves hands its turn to who has waited longest and may have it.
@@ -28,12 +30,18 @@ class Turns:
         self.at_once = at_once
         self._free = at_once
         self._free_for_brief = at_once if brief_at_once is None else min(brief_at_once, at_once)
+        self._brief_at_once = self._free_for_brief
+        self._typical_s = 0.0
         self._waiting: deque[tuple[threading.Lock, bool]] = deque()
         self._lock = threading.Lock()
 
     @property
     def waiting(self) -> int:
         return len(self._waiting)
+
+    def wait_s(self, before: int) -> float:
+        """About how long brief work waits behind so many, by how long turns took of late, in seconds."""
+        return before * self._typical_s / self._brief_at_once
 
     @contextmanager
     def turn(self, patience: Patience, *, brief: bool = False) -> Iterator[None]:
@@ -51,10 +59,12 @@ class Turns:
         """
         start = time.perf_counter()
         self._enter(patience, brief)
-        metrics.observe_stage("queue", time.perf_counter() - start)
+        begun = time.perf_counter()
+        metrics.observe_stage("queue", begun - start)
         try:
             patience.require()
             yield
+            self._typical_s += SMOOTHING * (time.perf_counter() - begun - self._typical_s)
         finally:
             self._leave(brief)
 

@@ -1,8 +1,8 @@
 """What every rival does with a photograph: decode, embed and score it.
 
-Network and head are those of the service. Photographs are opened by Pillow, as the guides of these servers do,
-or by the decoder of the service. The environment names the extractor folder (RIVAL_EXTRACTOR), the head file
-(RIVAL_HEAD) and the decoder (RIVAL_DECODER: pillow or headstart). Knows no framework.
+Network and head are those of the service. Photographs are opened by Pillow, as the guides of these servers
+do, or by the decoder of the service. The environment names the extractor folder (RIVAL_EXTRACTOR), the head
+file (RIVAL_HEAD) and the decoder (RIVAL_DECODER: pillow or headstart). Knows no framework.
 """
 
 import os

@@ -40,6 +40,32 @@ def busy(engine: Engine) -> Iterator[None]:
         yield
 
 
+def test_what_would_wait_too_long_for_its_time_is_refused_at_once(client: TestClient, engine: Engine) -> None:
+    waited: list[int] = []
+
+    def predict(number: int) -> None:
+        waited.append(client.post("/v1/heads/pets/predict", content=png(800 + number)).status_code)
+
+    for _ in range(40):
+        with engine.turns.turn(ENDLESS):  # turns take long of late
+            time.sleep(0.02)
+    with busy(engine):
+        threads = [threading.Thread(target=predict, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        while engine.turns.wait_s(engine.admission.answering) < 0.035:
+            time.sleep(0.001)
+        hasty = client.post("/v1/heads/pets/predict", content=png(1), headers={TIMEOUT: "0.03"})
+        assert (hasty.status_code, hasty.json()["error"]["code"]) == (429, "queue_full")
+        assert "too long for" in hasty.json()["error"]["message"]
+        assert hasty.headers["Retry-After"] == "1"
+    for thread in threads:
+        thread.join()
+    assert waited == [200, 200]
+    patient = client.post("/v1/heads/pets/predict", content=png(1), headers={TIMEOUT: "20"})
+    assert patient.status_code == 200
+
+
 def test_beyond_the_bound_a_request_is_told_to_come_back(client: TestClient, engine: Engine) -> None:
     answers: list[int] = []
 
