@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import Round
+from benchmarks.rivals import FASTAPI
+from benchmarks.rivals import FASTAPI_WITH_OURS as WITH_OURS
 from benchmarks.serving_table import (
     BARS,
     BEGIN,
@@ -32,6 +34,8 @@ def measured(images: int) -> Measured:
         (OURS, 64, images),
         ("FastAPI", 8, 50),
         ("FastAPI", 64, 40),
+        (WITH_OURS.name, 8, 90),
+        (WITH_OURS.name, 64, 90),
         (OURS, 1, images),
         (RAW_ONE, 0, 100),
         (CACHED, 8, 12 * images),
@@ -43,9 +47,10 @@ def measured(images: int) -> Measured:
 def test_a_bar_is_cleared_or_missed_by_the_ratio_of_one_round() -> None:
     for images, verdict in ((95, "ok  "), (60, "MISS")):
         found = measured(images)
-        add_ratios(found, ["FastAPI"], (8, 64))
+        add_ratios(found, [FASTAPI, WITH_OURS], (8, 64))
         assert found.ratios["ratio_served_to_raw_fp32_8"] == images / 100
         assert found.ratios["ratio_to_best_rival"] == images / 50
+        assert found.ratios["ratio_to_fastapi_our_decoder"] == images / 90
         assert f"{verdict} {BARS['ratio_served_to_raw_fp32_8'].meaning}" in text(found)
 
 
@@ -53,7 +58,7 @@ def test_only_what_is_between_the_marks_is_written_anew(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
     found = measured(95)
-    add_ratios(found, ["FastAPI"], (8, 64))
+    add_ratios(found, [FASTAPI, WITH_OURS], (8, 64))
     for _ in range(2):
         write_guide(page, markdown(found, "Measured."))
         before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
