@@ -30,7 +30,8 @@ from benchmarks.processes import idle_seconds, largest_resident_bytes, processor
 from benchmarks.server import EXTRACTOR, Server, running
 from benchmarks.serving import FP32, HEAD, Plan, teach
 
-TIMES = 4  # as many requests as can be answered
+TIMES = 4.0  # as many requests as can be answered
+AIMED_AT = 1.5  # times that: a connection whose request was let in does not ask meanwhile
 CONNECTIONS = 1024
 DEADLINE_S = 5.0
 MEMORY_BAR = 1.1  # after the overload, over before it
@@ -78,7 +79,7 @@ def measure_overload(server: Server, prober: Prober, listed: Path, seconds: int)
     capacity = load.post(pid, url, listed, connections=64, seconds=ROUND_S).per_second
     idle_s = float(np.median([prober.ask() for _ in range(20)]))
     before = largest_resident_bytes(pid)
-    every_ms = round(1e3 * CONNECTIONS / (TIMES * capacity))
+    every_ms = round(1e3 * CONNECTIONS / (AIMED_AT * TIMES * capacity))
     found = load.overload(url, listed, connections=CONNECTIONS, seconds=seconds, every_ms=every_ms)
     first_s = prober.ask()
     settle(pid)
@@ -148,11 +149,18 @@ def zipped(photographs: Sequence[bytes], images: int) -> bytes:
     return file.getvalue()
 
 
+# A bound of each ratio, and whether it is a lower one.
 BARS = {
-    "ratio_overload_failed_to_asked": ("failed, of all requests of an overload", 0.0),
-    "ratio_overload_slowest_to_deadline": (f"slowest answer over a deadline of {DEADLINE_S:g} s", 1.0),
-    "ratio_overload_memory": ("memory after the overload over before", MEMORY_BAR),
-    "ratio_p99_beside_batch_to_idle": ("p99 of single photographs beside a batch over idle", PROBE_BAR),
+    "ratio_overload_offered_to_capacity": ("requests offered over those that can be answered", TIMES, True),
+    "ratio_overload_failed_to_asked": ("failed, of all requests of an overload", 0.0, False),
+    "ratio_overload_slowest_to_deadline": (f"slowest answer over a deadline of {DEADLINE_S:g} s", 1.0, False),
+    "ratio_overload_memory": ("memory after the overload over before", MEMORY_BAR, False),
+    "ratio_batch_to_raw": ("batch over the raw limit", BATCH_BAR, True),
+    "ratio_p99_beside_batch_to_idle": (
+        "p99 of single photographs beside a batch over idle",
+        PROBE_BAR,
+        False,
+    ),
 }
 
 
@@ -178,12 +186,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ratios = measure_overload(server, Prober(server, photographs), listed, options.seconds)
         with running(folder / "home", extractor=extractor, settings=FP32) as server:
             ratios |= measure_batch(server, Prober(server, photographs), limit, options.batch)
-    for key, (meaning, most) in BARS.items():
-        print(f"{'ok  ' if ratios[key] <= most else 'MISS'} {meaning}: {ratios[key]:.3f} (<= {most:g})")
-    batch = ratios["ratio_batch_to_raw"]
-    print(
-        f"{'ok  ' if batch >= BATCH_BAR else 'MISS'} batch over the raw limit: {batch:.3f} (>= {BATCH_BAR})"
-    )
+    for key, (meaning, bound, is_lower) in BARS.items():
+        cleared = ratios[key] >= bound if is_lower else ratios[key] <= bound
+        sign = ">=" if is_lower else "<="
+        print(f"{'ok  ' if cleared else 'MISS'} {meaning}: {ratios[key]:.3f} ({sign} {bound:g})")
     print(json.dumps({key: round(figure, 4) for key, figure in ratios.items()}))
 
 
