@@ -94,6 +94,7 @@ class Run:
 
 @pytest.fixture
 def run(folder: Path, lite0_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     run = Run(folder, lite0_folder, tmp_path)
     yield run
