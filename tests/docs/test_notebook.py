@@ -12,6 +12,7 @@ GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "guide" / "notebook.md")
 ADDRESS = "http://localhost:3000"
 
 
+@pytest.mark.long
 def test_the_notebook_guide_runs(
     lite0_folder: Path,
     data_root: Path,

@@ -29,6 +29,7 @@ def test_the_measured_figures_clear_the_bars_or_the_guide_says_which_not() -> No
     assert "2.7 after three quarters" in GUIDE
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["head", "layers", "advice"])
 def test_the_frozen_rows_can_be_measured_again(strategy: str, lite0_folder: Path, data_root: Path) -> None:
     bench = Bench(lite0_folder, ImageEmbedder.load(lite0_folder), data_root)

@@ -95,6 +95,9 @@ class Touch:
         return Path.touch, (self._path,)
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def watch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the watch, with its log."""
