@@ -1,11 +1,11 @@
 """/metrics says what the database has: heads, and how accurate the published ones are."""
 
-import sqlite3
-
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from service.config import Settings
+from service.store.database import Database
 from tests.service.api.conftest import Teach
 
 
@@ -44,8 +44,10 @@ def test_no_name_of_a_head_is_told(client: TestClient, teach: Teach) -> None:
 
 def test_metrics_answer_without_the_database(client: TestClient, teach: Teach, settings: Settings) -> None:
     teach("pets")
-    with sqlite3.connect(settings.home / "headstart.db") as database:
-        database.execute("alter table heads rename to hidden")
+    database = Database(settings.resolved_database_url)
+    with database.migrating() as connection:
+        connection.execute(text("alter table heads rename to hidden"))
+    database.close()
     found = client.get("/metrics")
     assert found.status_code == 200
     assert "headstart_requests_total" in found.text

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from service.errors import api_error
 from service.store import BlobStore, SchemaError, Store, StoreCorruptedError, StoreUnavailableError
 from tests.service.api.conftest import Teach, app_engine, check, client, teach
+from tests.service.store.databases import CHOSEN, SQLITE
 from tests.service.store.test_store import blob_url, change, url
 
 __all__ = ["app_engine", "client", "teach"]
@@ -27,6 +28,7 @@ def move_away(folder: Path) -> list[tuple[Path, Path]]:
     return moves
 
 
+@pytest.mark.skipif(CHOSEN != SQLITE, reason="of the file of a SQLite database")
 def test_a_server_whose_database_was_removed_is_not_ready_and_recovers(
     client: TestClient, teach: Teach, tmp_path: Path
 ) -> None:
