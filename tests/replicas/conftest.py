@@ -89,7 +89,7 @@ def cluster(lite0_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("cluster")
     with (
         network_of(SIZE) as network,
-        running_postgres(host=network.database_address) as postgres,
+        running_postgres(durable=True, host=network.database_address) as postgres,
         running_s3(network.address) as s3,
     ):
         settings = {
