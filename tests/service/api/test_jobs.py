@@ -291,18 +291,22 @@ def test_a_stream_ends_when_its_head_is_deleted_and_when_the_server_stops(
     app: FastAPI, live: tuple[Store, JobRow, httpx.Client]
 ) -> None:
     store, job, client = live
-    watchers: Watchers = app.state.engine.watchers
-    with ThreadPoolExecutor(1) as pool:
-        stream = pool.submit(client.get, f"/v1/jobs/{job.id}/events")
-        wait_for(lambda: len(watchers) == 1)
-        store.heads.delete("shades")
-        assert [kind for _, kind, _ in parse(stream.result().text)] == ["state", "state"]
-        make_head(store, "shades")
-        other = store.jobs.create("shades", KIND, {})
-        stream = pool.submit(client.get, f"/v1/jobs/{other.id}/events")
-        wait_for(lambda: len(watchers) == 1)
-        end_streams(app)
-        assert [kind for _, kind, _ in parse(stream.result().text)] == ["state"]
+    assert kinds_until(client, job, 2, lambda: store.heads.delete("shades")) == ["state", "state"]
+    make_head(store, "shades")
+    other = store.jobs.create("shades", KIND, {})
+    assert kinds_until(client, other, 1, lambda: end_streams(app)) == ["state"]
+
+
+def kinds_until(client: httpx.Client, job: JobRow, number: int, end: Callable[[], object]) -> list[str]:
+    """The kinds of the events of a stream, which something ends once so many have come."""
+    kinds = []
+    with client.stream("GET", f"/v1/jobs/{job.id}/events") as response:
+        for line in response.iter_lines():
+            if line.startswith("event: "):
+                kinds.append(line.removeprefix("event: "))
+                if len(kinds) == number:
+                    end()
+    return kinds
 
 
 def test_a_worker_that_was_not_seen_for_long_does_not_count(store: Store, job: JobRow) -> None:
