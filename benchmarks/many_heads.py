@@ -74,13 +74,23 @@ def import_heads(server: Server, number: int) -> list[str]:
     return names
 
 
-class Asker:
-    """One connection; every image that it calls new has bytes of its own."""
+def cats_and_dogs() -> list[bytes]:
+    """Photographs that no head of a benchmark learns from."""
+    paths = [path for paths in images_of(data_root() / "cats_dogs").values() for path in paths[100:140]]
+    return [path.read_bytes() for path in paths]
 
-    def __init__(self, server: Server) -> None:
+
+class Asker:
+    """One connection; every image that it calls new has bytes of its own.
+
+    Parameters
+    ----------
+    images : what is asked about; photographs of cats and dogs if left out.
+    """
+
+    def __init__(self, server: Server, images: Sequence[bytes] = ()) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(server.url).netloc, timeout=60)
-        paths = [path for paths in images_of(data_root() / "cats_dogs").values() for path in paths[100:140]]
-        self._images = [path.read_bytes() for path in paths]
+        self._images = images or cats_and_dogs()
         self._numbers = count()
 
     def close(self) -> None:

@@ -9,7 +9,6 @@ what it found and the bars, and last one line of JSON.
 """
 
 import argparse
-import http.client
 import io
 import json
 import tempfile
@@ -20,12 +19,12 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from benchmarks import load, raw
 from benchmarks.embedded import add_arguments
+from benchmarks.many_heads import Asker, Question
 from benchmarks.processes import idle_seconds, largest_resident_bytes, processor_seconds, settle
 from benchmarks.server import EXTRACTOR, Server, running
 from benchmarks.serving import FP32, HEAD, Plan, teach
@@ -38,6 +37,7 @@ MEMORY_BAR = 1.1  # after the overload, over before it
 PROBE_S, PROBE_PAUSE_S = 10.0, 0.01
 BATCH_BAR, PROBE_BAR = 0.9, 5.0
 ROUND_S = 5
+NEW_PHOTOGRAPH = Question("one head, new", f"/v1/heads/{HEAD}/predict", is_new=True)
 
 
 class Prober:
@@ -49,28 +49,17 @@ class Prober:
 
     def ask(self) -> float:
         """Seconds of one answer on a connection of its own."""
-        with closing(http.client.HTTPConnection(urlsplit(self.server.url).netloc, timeout=60)) as connection:
-            return self._ask(connection)
+        with closing(Asker(self.server, self.photographs)) as asker:
+            return asker.ask(NEW_PHOTOGRAPH)
 
     def ask_until(self, stop: threading.Event, seconds: float = float("inf")) -> list[float]:
         """Seconds of each answer."""
         self.latencies_s, end = [], time.monotonic() + seconds
-        with closing(http.client.HTTPConnection(urlsplit(self.server.url).netloc, timeout=60)) as connection:
+        with closing(Asker(self.server, self.photographs)) as asker:
             while not stop.is_set() and time.monotonic() < end:
-                self.latencies_s.append(self._ask(connection))
+                self.latencies_s.append(asker.ask(NEW_PHOTOGRAPH))
                 time.sleep(PROBE_PAUSE_S)
         return self.latencies_s
-
-    def _ask(self, connection: http.client.HTTPConnection) -> float:
-        photograph = self.photographs[len(self.latencies_s) % len(self.photographs)] + uuid.uuid4().bytes
-        start = time.perf_counter()
-        connection.request("POST", f"/v1/heads/{HEAD}/predict", photograph, {"Content-Type": "image/jpeg"})
-        response = connection.getresponse()
-        body = response.read()
-        seconds = time.perf_counter() - start
-        if response.status != 200:
-            raise RuntimeError(f"{response.status} {body[:500]!r}")
-        return seconds
 
 
 def measure_overload(server: Server, prober: Prober, listed: Path, seconds: int) -> dict[str, float]:
