@@ -144,7 +144,7 @@ class HeadArchives:
         is_given = False
         try:
             for key, member in checked.inputs.items():
-                written[key] = self._store.inputs.write(b"".join(members.pieces(file, member)))
+                written[key] = self._store.inputs.write(members.content(file, member))
             is_given = True
             yield written
         except (ApiError, HeadstartError) as error:

@@ -64,6 +64,11 @@ def pieces(file: IO[bytes], member: Member, size: int = PIECE_BYTES) -> Iterator
         yield file.read(min(size, member.size_bytes - start))
 
 
+def content(file: IO[bytes], member: Member) -> bytes:
+    """All bytes of a member."""
+    return b"".join(pieces(file, member))
+
+
 def _member(block: bytes, offset: int) -> Member:
     try:
         found = tarfile.TarInfo.frombuf(block, "utf-8", "strict")

@@ -94,7 +94,7 @@ def check_archive(file: IO[bytes], limits: Limits) -> Checked:
     found = members.read(file)
     about = _about(file, next(found, None))
     parts = {name: _part(file, next(found, None), name, about, limits) for name in HASHED}
-    head = read_head_file(_bytes(file, parts[HEAD]))
+    head = read_head_file(members.content(file, parts[HEAD]))
     if (head.extractor_digest, head.task) != (about.digest, about.task):
         raise refused(f"{HEAD} is of another extractor or task than {MANIFEST} says")
     examples = _examples(file, parts[EXAMPLES], about)
@@ -114,7 +114,7 @@ def check_archive(file: IO[bytes], limits: Limits) -> Checked:
 def _about(file: IO[bytes], member: Member | None) -> About:
     if member is None or member.name != MANIFEST or member.size_bytes > MOST_MANIFEST_BYTES:
         raise refused(f"expected {MANIFEST} first")
-    return About.read(_bytes(file, member))
+    return About.read(members.content(file, member))
 
 
 def _part(file: IO[bytes], member: Member | None, name: str, about: About, limits: Limits) -> Member:
@@ -184,10 +184,6 @@ def _input(file: IO[bytes], member: Member, limits: Limits) -> tuple[str, Member
     if image_format(next(members.pieces(file, member), b"")) is None:
         raise refused(f"{member.name} is not an image")
     return sha256, member
-
-
-def _bytes(file: IO[bytes], member: Member) -> bytes:
-    return b"".join(members.pieces(file, member))
 
 
 def _sha256(file: IO[bytes], member: Member) -> str:
