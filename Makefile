@@ -136,8 +136,8 @@ bench-checks: $(VENV)/.dev export ## wrong labels, copies and outliers planted a
 bench-transfer: $(VENV)/.dev export ## every strategy of transfer on real images (hours on two cores; goes on after a stop)
 	$(BIN)/python -m benchmarks.transfer
 
-bench-serving: $(VENV)/.dev $(RIVALS)/.done export wrk ## speed against the raw limit and other servers (5 minutes)
-	$(BIN)/python -m benchmarks.serving
+bench-serving: $(VENV)/.dev $(RIVALS)/.done export wrk ## speed against the raw limit and other servers, int8 too (8 minutes)
+	$(BIN)/python -m benchmarks.serving --int8
 
 .PHONY: bench-pressure
 bench-pressure: $(VENV)/.dev export wrk ## more requests than can be answered, and a batch of 5,000 with single ones beside it

@@ -19,7 +19,8 @@ from benchmarks.server import EXTRACTOR
 from service.access.door import identify
 from service.access.secrets import Secret
 from service.config import Settings
-from service.engine import Engine, prepare
+from service.engine import Engine
+from service.preparation import prepare
 from service.store import Caller, NewKey
 from service.store.tables import api_keys
 

@@ -42,7 +42,8 @@ ROWS_AT_ONCE = 5000
 WARM_UPS = 5
 SETTINGS = {"HEADSTART_WORKERS": "1", "HEADSTART_STORE_CACHE_BYTES": str(1 << 50)}
 START = (
-    "import time; from service.config import Settings; from service.engine import Engine, prepare;"
+    "import time; from service.config import Settings; from service.engine import Engine;"
+    "from service.preparation import prepare;"
     "s = Settings.from_env(); start = time.process_time(); prepare(s); e = Engine.start(s);"
     "print(time.process_time() - start); e.close()"
 )

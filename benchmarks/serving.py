@@ -11,7 +11,7 @@ answer, and the default settings hold. The rounds of cached photographs post one
 fails ends the run. Prints a table and the bars, and last one line of JSON; `--guide` writes the tables into
 docs/guide/performance.md.
 
-    python -m benchmarks.serving [--rounds 5] [--seconds 3] [--guide]
+    python -m benchmarks.serving [--rounds 5] [--seconds 3] [--int8] [--guide]
 """
 
 import argparse
@@ -23,9 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ import httpx
 from benchmarks import large_photograph, load, many_heads, raw, rivals, serving_table
 from benchmarks.embedded import add_arguments
 from benchmarks.main_job import images_of, put_head
+from benchmarks.precision import make_variant
 from benchmarks.processes import (
     awake,
     cores,
@@ -43,7 +44,7 @@ from benchmarks.processes import (
     signal_tree,
 )
 from benchmarks.server import EXTRACTOR, ROOT, Server, running
-from benchmarks.serving_table import CACHED, OURS, RAW, RAW_ONE, Measured
+from benchmarks.serving_table import CACHED, INT8, OURS, RAW, RAW_BESIDE_INT8, RAW_ONE, Measured
 
 GUIDE = ROOT / "docs" / "guide" / "performance.md"
 CONNECTIONS = (8, 64)
@@ -52,6 +53,7 @@ SHOTS = 10
 HEAD = "pets"
 WARM_UP_S = 1
 FP32 = {"HEADSTART_PRECISION": "fp32"}  # as the raw limit and the rivals run it
+AUTO = {"HEADSTART_PRECISION": "auto"}
 HEAD_ROUNDS = 10  # questions of each kind to many heads, for each round of the rest
 MEMORY_BAR_BYTES = 350e6
 READY_BAR_S = 6.0
@@ -78,6 +80,7 @@ class Plan:
     rounds: int
     rivals: Sequence[rivals.Rival]
     heads: int
+    int8: bool = False
 
     def photographs(self) -> list[Path]:
         """Those that are posted, none of them learned from."""
@@ -113,18 +116,20 @@ def measure(plan: Plan) -> Measured:
         add_memory(measured, server)
     serving_table.add_ratios(measured, plan.rivals, CONNECTIONS)
     add_large_photograph(measured, plan)
+    if plan.int8:
+        add_int8(measured, plan)
     if plan.heads:
         add_many_heads(measured, plan)
     return measured
 
 
-def teach(plan: Plan, folder: Path) -> None:
+def teach(plan: Plan, folder: Path, settings: Mapping[str, str] = FP32) -> None:
     """A home with one head in it, and the file of that head for the rivals."""
     support = [
         (label, path) for label, paths in images_of(plan.data / "cats_dogs").items() for path in paths[:SHOTS]
     ]
     with (
-        running(folder / "home", extractor=plan.extractor, settings=FP32) as server,
+        running(folder / "home", extractor=plan.extractor, settings=settings) as server,
         server.client() as client,
     ):
         put_head(client, HEAD, support)
@@ -246,6 +251,36 @@ def add_large_photograph(measured: Measured, plan: Plan) -> None:
     )
 
 
+def add_int8(measured: Measured, plan: Plan) -> None:
+    """The precision that a server chooses by itself where an int8 variant passed its gate, beside fp32."""
+    paths = plan.photographs()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        _, variant = make_variant(plan.extractor, plan.data, "int8", folder)
+        narrow = replace(plan, extractor=folder / plan.extractor.name)
+        teach(narrow, folder, AUTO)
+        listed = load.list_photographs(paths, folder)
+        server = stack.enter_context(running(folder / "home", extractor=narrow.extractor, settings=AUTO))
+        with server.client() as client:
+            found = client.get("/v1/extractors").raise_for_status().json()
+        if found["extractors"][0]["precision"] != "int8":
+            raise RuntimeError(f"int8 was not chosen: {variant.gate}")
+        limit = stack.enter_context(raw.waiting(plan.extractor, paths))
+        ours = Target(INT8, f"{server.url}/v1/heads/{HEAD}/predict", server.process.pid)
+        stack.enter_context(stopped([ours]))
+        for round_ in range(-1, plan.rounds):
+            for connections in CONNECTIONS:
+                with awake(ours.pid):
+                    rate = load.post(
+                        ours.pid, ours.url, listed, connections=connections, seconds=plan.seconds, new=True
+                    )
+                if round_ >= 0:  # one to warm up
+                    measured.add(INT8, connections, rate)
+            if round_ >= 0:
+                measured.add(RAW_BESIDE_INT8, 0, limit.run(plan.seconds))
+    serving_table.add_int8_ratios(measured, CONNECTIONS)
+
+
 def add_many_heads(measured: Measured, plan: Plan) -> None:
     """Many heads on one image that is new to the server, in a server of their own."""
     with (
@@ -267,7 +302,7 @@ def heading(plan: Plan) -> str:
     today = datetime.datetime.now(datetime.UTC).date()
     return (
         f"Measured on {today} on {cores()} cores (`python -m benchmarks.serving --rounds {plan.rounds}"
-        f" --seconds {plan.seconds} --guide`)."
+        f" --seconds {plan.seconds}{' --int8' if plan.int8 else ''} --guide`)."
     )
 
 
@@ -282,6 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--no-rivals", action="store_true", help="measure the service and the raw limit alone"
     )
+    parser.add_argument("--int8", action="store_true", help="make an int8 variant and measure it too")
     parser.add_argument(
         "--guide", action="store_true", help=f"write the tables into {GUIDE.relative_to(ROOT)}"
     )
@@ -294,6 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rounds=options.rounds,
         rivals=() if options.no_rivals else rivals.RIVALS,
         heads=options.heads,
+        int8=options.int8,
     )
     measured = measure(plan)
     print(serving_table.text(measured))

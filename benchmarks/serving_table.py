@@ -12,6 +12,7 @@ BEGIN, END = "<!-- measured by benchmarks.serving -->", "<!-- end of what was me
 
 Key = tuple[str, int]  # who answered, and over how many connections; 0 for the raw processes
 RAW, RAW_ONE, OURS, CACHED = "raw limit", "raw, one process", "Headstart", "Headstart, cached"
+INT8, RAW_BESIDE_INT8 = "Headstart, int8", "raw limit, beside int8's rounds"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ BARS: Mapping[str, Bar] = {
     "ratio_p50_to_raw_plus_2_ms": Bar("p50 at one connection over the raw time of one image + 2 ms", high=1),
     "ratio_cached_to_uncached": Bar("throughput of a cached image over that of new ones", low=10),
     "ratio_to_best_rival": Bar("throughput over that of the best rival with Pillow, at 8 and at 64", low=1.3),
+    "ratio_served_int8_to_raw_fp32": Bar(
+        "throughput in int8, at 8 and at 64, over the raw limit in fp32", low=1.7
+    ),
     "ratio_1000_heads_to_one": Bar("latency of 1000 heads on one new image over that of one head", high=1.3),
     "ratio_12mp_decode": Bar("12-megapixel JPEG: decode + resize over a plain Pillow one", high=1 / 3),
     "ratio_12mp_distance_to_bound": Bar("12-megapixel JPEG: distance of the embedding over 0.01", high=1),
@@ -89,6 +93,14 @@ def add_ratios(measured: Measured, rivals: Sequence[Rival], connections: Sequenc
     if rivals:
         ratios["ratio_to_best_rival"] = min(
             ratios[_key(rival)] for rival in rivals if rival.decoder == "pillow"
+        )
+
+
+def add_int8_ratios(measured: Measured, connections: Sequence[int]) -> None:
+    """Work out the ratios of the rounds in int8."""
+    for figure, suffix in (("per_core", ""), ("per_processor_s", "_processor")):
+        measured.ratios["ratio_served_int8_to_raw_fp32" + suffix] = min(
+            measured.ratio((INT8, count), (RAW_BESIDE_INT8, 0), figure) for count in connections
         )
 
 

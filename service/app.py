@@ -3,7 +3,8 @@
 The REST application is mounted at the root, and `FrontDoor` sends every request straight to it, so that none
 of BentoML's own routes (which unpickle what they are sent) answers in its place and none of its middleware
 takes part: together they took longer than the rest of a prediction from the cache. What minds the processes
-takes commands from nobody. The environment is set before the imports that read it.
+takes commands from nobody. The environment is set before the imports that read it, and only workers import
+what answers requests: half of the time of a start was the parent's import of it.
 """
 
 import contextlib
@@ -29,14 +30,11 @@ from bentoml._internal.utils import circus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access.exposure import require_guarded
-from service.api import begin_drain, create_app, end_streams
-from service.devices.remote import RemoteDevice
 from service.devices.settings import without_process
 from service.devices.supervisor import start_processes
-from service.engine import prepare
 from service.logs import configure_logging
-from service.tracing import exporter_named, start_tracing
-from service.wire import ignore_upgrade, install_protocol, install_stop_signal
+from service.preparation import prepare
+from service.tracing import exporter_named
 from training.errors import HeadstartError
 
 # The model store's name of an extractor, as `deploy/bento.py` gives it.
@@ -57,13 +55,22 @@ def _with_bundled_extractors(settings: Settings) -> Settings:
 
 SETTINGS = _with_bundled_extractors(SETTINGS)
 configure_logging(SETTINGS.log_level)
-install_protocol()
-# The parent has started the processes of the devices, if there are any, before its workers.
-DEVICE = RemoteDevice.of(devices_folder(SETTINGS.home, os.getppid())) if IS_WORKER else None
-if IS_WORKER:
-    start_tracing(exporter_named(os.environ))
-REST = create_app(SETTINGS if DEVICE else without_process(SETTINGS), DEVICE)
-install_stop_signal(lambda: begin_drain(REST), lambda: end_streams(REST), drain_s=SETTINGS.drain_s)
+
+
+async def _unanswered(scope: Scope, receive: Receive, send: Send) -> None:
+    """The application of the parent, which BentoML never calls."""
+    raise RuntimeError("requests are answered by workers")
+
+
+def _rest_application() -> ASGIApp:
+    if not IS_WORKER:
+        return _unanswered
+    from service.worker import rest_application
+
+    return rest_application(SETTINGS, os.getppid())
+
+
+REST = _rest_application()
 
 
 def _host() -> str:
@@ -80,10 +87,7 @@ class FrontDoor:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await ignore_upgrade(REST, scope, receive, send)
-        else:
-            await (REST if scope["type"] == "http" else self.app)(scope, receive, send)
+        await (self.app if scope["type"] == "lifespan" else REST)(scope, receive, send)
 
 
 @bentoml.service(

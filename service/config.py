@@ -174,7 +174,7 @@ class Settings:
         10_000, _integer(1, 10_000_000), "most inputs of one request, each label of an input counted"
     )
     memory_cache_bytes: int = _setting(
-        64 * MIB, _integer(0, 1 << 40), "embeddings in memory, each extractor of a process"
+        32 * MIB, _integer(0, 1 << 40), "embeddings in memory, each extractor of a process"
     )
     store_cache_bytes: int = _setting(
         2048 * MIB, _integer(0, 1 << 50), "embeddings kept in the database beyond those of support sets"

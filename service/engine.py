@@ -1,36 +1,33 @@
 """Everything a server process holds, built once from the settings: store, extractors, learner, predictor.
 
-Knows how to prepare a home folder before the processes start, and when a process is ready.
+Knows when a process is ready.
 """
 
 import logging
 from dataclasses import dataclass
-from datetime import timedelta
 
 from service.admission import Admission
 from service.adviser import Adviser
-from service.backup.scratch import sweep as sweep_scratch
 from service.cache import LruCache
 from service.checker import Checker
 from service.config import Settings
 from service.embedders import Embedders, embedder_of, open_registered, opening_other
 from service.evaluator import Evaluator
 from service.exporter import Exporter
-from service.extractor import Extractor
 from service.finetuner import Finetuner
 from service.head_archive import HeadArchives
 from service.importer import Importer
 from service.jobs.watching import Watchers
 from service.keeper import Keeper
 from service.learner import Learner
-from service.loading import load_extractor
+from service.loading import load_extractors
 from service.mover import Mover
 from service.panel import PanelMemory, Panels
 from service.panel_predictor import PanelPredictor
 from service.predictor import HeadCache, Predictor
 from service.registry import Registry
 from service.sessions import Device
-from service.store import Caller, Store, StoreUnavailableError
+from service.store import Caller, Store
 from service.sweeping import Sweeper, sweep_versions
 from service.turns import Turns
 from service.writeback import EmbeddingWriter
@@ -39,47 +36,6 @@ logger = logging.getLogger("headstart.engine")
 
 # While the process of a device works for one thread, another one decodes: enough of them to keep both busy.
 WAITING_FOR_DEVICE = 16
-
-
-def prepare(settings: Settings, device: Device | None = None) -> None:
-    """Once, before any process serves: bring the database to the current schema, try out the extractors.
-
-    Parameters
-    ----------
-    device : of the server, if processes of their own own it; None: each process has what the settings say.
-
-    Raises
-    ------
-    ManifestError, DeviceError, StoreError
-        No process could serve; the message says what to do.
-    """
-    for extractor in _load_extractors(settings, device):
-        extractor.close()
-    store = Store.open(settings.resolved_database_url, settings.resolved_blob_url)
-    try:
-        store.migrate()
-        _tidy(settings, store)
-    finally:
-        store.close()
-
-
-def _tidy(settings: Settings, store: Store) -> None:
-    """Finish what a crash left; predictions do not need the blobs, so that a server starts without them."""
-    if settings.audit_days:
-        store.audit.forget(timedelta(days=settings.audit_days))
-    sweep_scratch(settings, store)
-    try:
-        Registry.of(settings, store).sweep()
-        count = store.inputs.tidy()
-    except StoreUnavailableError as error:
-        logger.warning("the blobs were not tidied: %s", error)
-        return
-    if count:
-        logger.info("%d inputs of requests that a crash ended were deleted", count)
-
-
-def _load_extractors(settings: Settings, device: Device | None) -> list[Extractor]:
-    return [load_extractor(settings.extractor_folder(name), settings, device) for name in settings.extractors]
 
 
 @dataclass(frozen=True)
@@ -127,7 +83,7 @@ class Engine:
         ManifestError, DeviceError, StoreError
             The process cannot serve; the message says what to do.
         """
-        extractors = _load_extractors(settings, device)
+        extractors = load_extractors(settings, device)
         store = Store.open(settings.resolved_database_url, settings.resolved_blob_url)
         store.check()
         registry = Registry.of(settings, store)

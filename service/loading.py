@@ -27,3 +27,8 @@ def load_extractor(
     on = device or device_of(settings)
     found = precision or chosen_precision(folder, settings.precision, on)
     return Extractor.load(folder, device=on, max_pixels=settings.max_pixels, precision=found)
+
+
+def load_extractors(settings: Settings, device: Device | None) -> list[Extractor]:
+    """All extractors that the settings name, in order; as `load_extractor`."""
+    return [load_extractor(settings.extractor_folder(name), settings, device) for name in settings.extractors]

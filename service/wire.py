@@ -65,17 +65,25 @@ def install_stop_signal(begin: Callable[[], None], end: Callable[[], None], *, d
     server.handle_exit = handle
 
 
-async def ignore_upgrade(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer the request of a WebSocket handshake as if it had not asked for one (RFC 9110, 7.8)."""
+class NoUpgrade:
+    """ASGI middleware: a WebSocket handshake is answered as if it had not asked for one (RFC 9110, 7.8)."""
 
-    async def no_body() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
 
-    async def send_refusal(message: Any) -> None:
-        await send({**message, "type": f"websocket.{message['type']}"})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self.app(scope, receive, send)
+            return
 
-    await receive()  # websocket.connect
-    await app({**scope, "type": "http", "method": "GET"}, no_body, send_refusal)
+        async def no_body() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send_refusal(message: Any) -> None:
+            await send({**message, "type": f"websocket.{message['type']}"})
+
+        await receive()  # websocket.connect
+        await self.app({**scope, "type": "http", "method": "GET"}, no_body, send_refusal)
 
 
 def _answer(error: ApiError) -> Response:

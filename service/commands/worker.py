@@ -23,11 +23,12 @@ def command(once: bool, poll: float) -> None:
     require_torch("headstart worker")
     settings = read_settings()
 
-    from service.engine import Engine, prepare
+    from service.engine import Engine
     from service.finetuner import KIND
     from service.jobs import Presence, StopSignals, Worker
     from service.jobs.finetuning import FinetuneRunner
     from service.logs import configure_logging
+    from service.preparation import prepare
 
     configure_logging(settings.log_level)
     with StopSignals() as signals, told(), Presence(settings.home) as presence:

@@ -3,24 +3,28 @@
 The migrations are found beside this file, so that neither the working folder nor an alembic.ini
 matters. `python -m service.store.schema "what changes"` writes the next migration from the difference
 between `tables` and the migrations so far, for a developer to read and correct.
+
+Alembic is imported only to migrate: every process asks for the schema at its start, and importing Alembic
+takes longer than all that is asked.
 """
 
 import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
 
 from service.store.database import Database
 from service.store.errors import SchemaError
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "alembic_version"
+VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String)).c[0]
 
 
 def migrate(database: Database) -> None:
@@ -38,6 +42,8 @@ def migrate(database: Database) -> None:
     with database.migrating() as connection:
         # Asked again: another process may have migrated while this one waited.
         if revision(connection) != newest():
+            from alembic import command
+
             command.upgrade(_config(connection), "head")
 
 
@@ -55,10 +61,15 @@ def check(connection: Connection) -> None:
         )
 
 
-@cache
 def newest() -> str:
     """The schema that this code needs."""
-    return str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
+    return revisions()[-1]
+
+
+@cache
+def revisions() -> tuple[str, ...]:
+    """All schemas that there have been, ascending: the numbers in the names of the migrations."""
+    return tuple(sorted(path.name[1:5] for path in (MIGRATIONS / "versions").glob("r[0-9]*_*.py")))
 
 
 def require_known(revision: str) -> None:
@@ -69,21 +80,18 @@ def require_known(revision: str) -> None:
     SchemaError
         It is of a newer version of Headstart.
     """
-    if revision not in _known():
+    if revision not in revisions():
         raise SchemaError(
             f"schema {revision} is not known to this version of Headstart: it is of a newer one; use that"
         )
 
 
-@cache
-def _known() -> frozenset[str]:
-    return frozenset(script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions())
-
-
 def revision(connection: Connection) -> str | None:
     """The schema of the database, None if it has no tables yet."""
-    found = MigrationContext.configure(connection).get_current_revision()
-    if found is not None and found not in _known():
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found = connection.scalar(select(VERSION))
+    if found is not None and found not in revisions():
         raise SchemaError(
             f"the database is at schema {found}, which this version of Headstart does not know: "
             "it was used by a newer one; use that, or restore a backup"
@@ -91,7 +99,9 @@ def revision(connection: Connection) -> str | None:
     return found
 
 
-def _config(connection: Connection | None = None) -> Config:
+def _config(connection: Connection) -> "Config":
+    from alembic.config import Config
+
     config = Config(attributes={"connection": connection})
     # Alembic expands % in its options.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -107,6 +117,8 @@ def write_next(message: str) -> None:
             migrate(database)
             number = f"{int(newest()) + 1:04}"
             with database.migrating() as connection:
+                from alembic import command
+
                 command.revision(_config(connection), message, autogenerate=True, rev_id=number)
         finally:
             database.close()

@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 from service.access.secrets import Secret
 from service.api import create_app
 from service.config import Settings
-from service.engine import Engine, prepare
+from service.engine import Engine
+from service.preparation import prepare
 from service.store import Limits, NewKey, Store
 from tests.service.api.conftest import photographs
 from tests.service.conftest import settings, tapped_folder, tiny_folder

@@ -80,3 +80,19 @@ def test_a_setting_that_cannot_be_used(
 ) -> None:
     good = {"HEADSTART_EXTRACTORS": str(lite0_folder), "HEADSTART_HOME": str(tmp_path)}
     assert expected in refused(good | {variable: value})
+
+
+def test_the_parent_of_the_workers_imports_nothing_that_answers_requests(tmp_path: Path) -> None:
+    unneeded = ("alembic", "fastapi", "scipy", "service.api", "service.engine")
+    probe = f"import sys, service.app; sys.exit(' '.join(set({unneeded}) & set(sys.modules)))"
+    environ = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        cwd=ROOT,
+        env=environ | {"HEADSTART_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.stderr.strip() == ""

@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.config import Settings
-from service.engine import Engine, prepare
+from service.engine import Engine
 from service.ingest import Batch, Input
+from service.preparation import prepare
 from tests.service.images import png
 from training.export import EXPORT_VERSION
 from training.golden import Golden

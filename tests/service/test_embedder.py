@@ -10,8 +10,9 @@ import pytest
 from service.cache import LruCache
 from service.config import Settings
 from service.embedder import Embedder
-from service.engine import Engine, prepare
+from service.engine import Engine
 from service.errors import ApiError
+from service.preparation import prepare
 from service.store import Store
 from service.writeback import EmbeddingWriter
 from tests.service.images import png

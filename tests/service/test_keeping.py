@@ -18,8 +18,9 @@ import pytest
 
 from service import keeper
 from service.config import Settings
-from service.engine import Engine, prepare
+from service.engine import Engine
 from service.errors import ApiError
+from service.preparation import prepare
 from service.store import HeadNotFoundError, RevisionConflictError, StoreUnavailableError
 from service.train_options import TrainOptions
 from tests.service.conftest import batch

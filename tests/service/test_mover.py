@@ -9,9 +9,10 @@ import pytest
 from service.adoption import Adopted, adopt
 from service.config import Settings
 from service.embedders import open_registered
-from service.engine import Engine, prepare
+from service.engine import Engine
 from service.errors import ApiError
 from service.mover import Moved
+from service.preparation import prepare
 from service.registry import Registry
 from service.store import (
     Change,

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from service.cli import main
 from service.config import Settings
 from service.devices.local import LocalDevice
-from service.engine import prepare
 from service.extractor import Extractor
 from service.precision import chosen_precision, precision_with_digest
+from service.preparation import prepare
 from tests.service.images import png
 from tests.service.variants import tiny_variant
 from training.errors import DeviceError, ManifestError

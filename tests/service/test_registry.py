@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from service.config import Settings
-from service.engine import Engine, prepare
+from service.engine import Engine
 from service.errors import ApiError
+from service.preparation import prepare
 from service.registry import Registry
 from service.store import (
     ExtractorExistsError,

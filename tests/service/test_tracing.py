@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from service.api import create_app
 from service.config import Settings
-from service.engine import prepare
+from service.preparation import prepare
 from service.tracing import TracingError, exporter_named, is_tracing, start_tracing
 from tests.service.images import png
 

@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 from service.api import create_app
 from service.cli import main
 from service.config import Settings
-from service.engine import prepare
 from service.extractor import Extractor
+from service.preparation import prepare
 from tests.conftest import CELLS_PER_CLASS, blood_cells
 from training.errors import ManifestError
 from training.finetune import Progress

@@ -16,7 +16,8 @@ from sqlalchemy import Engine as SqlEngine
 from sqlalchemy import event
 
 from service.config import Settings
-from service.engine import Engine, prepare
+from service.engine import Engine
+from service.preparation import prepare
 from service.store import Caller, HeadRow, KeptAnswer, Once, Store, StoreUnavailableError
 from service.train_options import TrainOptions
 from tests.service.conftest import batch

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from service.config import Settings
-from service.engine import prepare
+from service.preparation import prepare
 from service.store import Store, tables
 from service.store.idempotency import IN_PROGRESS
 from tests.store.steps import NAMES, State, state

@@ -17,7 +17,7 @@ import pytest
 from service.backup import back_up, restore
 from service.backup.scratch import PREFIX
 from service.config import Settings
-from service.engine import prepare
+from service.preparation import prepare
 from service.store import Store
 from tests.service.backup.homes import at, require_consistent, started, teach
 

@@ -9,7 +9,8 @@ from fastapi.testclient import TestClient
 
 from service.api import create_app
 from service.config import Settings
-from service.engine import Engine, prepare
+from service.engine import Engine
+from service.preparation import prepare
 from tests.service.images import png
 
 Teach = Callable[..., dict]

@@ -314,7 +314,7 @@ def test_another_server_with_the_same_extractor_takes_the_file(
     client: TestClient, head_file: bytes, settings: Settings, tmp_path: Path
 ) -> None:
     from service.api import create_app
-    from service.engine import prepare
+    from service.preparation import prepare
 
     elsewhere = replace(settings, home=tmp_path / "elsewhere")
     prepare(elsewhere)

@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 
 from service.api import create_app
 from service.config import Settings
-from service.engine import Engine, prepare
+from service.engine import Engine
 from service.patience import ENDLESS
+from service.preparation import prepare
 from tests.service.api.conftest import photographs
 from tests.service.images import png
 

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from service.api import create_app
 from service.config import Settings
-from service.engine import prepare
+from service.preparation import prepare
 from tests.service.api.conftest import check, photographs
 from tests.service.images import png
 from tests.service.variants import tiny_variant

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from service.config import Settings
-from service.engine import Engine, prepare
+from service.engine import Engine
+from service.preparation import prepare
 from service.store import Store
 from service.train_options import TrainOptions
 from tests.service.conftest import batch

@@ -29,10 +29,11 @@ from service.devices.remote import (
     RemoteSession,
     _Connection,
 )
-from service.engine import Engine, prepare
+from service.engine import Engine
 from service.errors import ApiError
 from service.extractor import Extractor
 from service.patience import Patience, set_patience
+from service.preparation import prepare
 from service.sessions import DeviceBusyError
 from tests.service.conftest import tiny_extractor
 from tests.service.devices.conftest import BATCHED

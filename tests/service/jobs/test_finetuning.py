@@ -14,12 +14,13 @@ from click.testing import CliRunner, Result
 
 from service.cli import main
 from service.config import Settings
-from service.engine import Engine, prepare
+from service.engine import Engine
 from service.finetuner import KIND
 from service.jobs import Presence, Runner, StopSignals, Worker
 from service.jobs.finetuning import FinetuneRunner
 from service.jobs.job import Job
 from service.parameters import FinetuneRequest
+from service.preparation import prepare
 from service.store import (
     CANCELLED,
     FAILED,

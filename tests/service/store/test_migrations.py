@@ -2,6 +2,8 @@
 
 import hashlib
 import multiprocessing
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -180,3 +182,17 @@ def test_the_command_makes_the_tables_and_does_nothing_the_second_time(
         assert done.output == f"the database is at schema {schema.newest()}\n", done.output
     with Store.open(database_url, str(tmp_path)) as store:
         store.check()
+
+
+def test_the_names_of_the_migrations_are_the_chain_that_alembic_finds() -> None:
+    script = ScriptDirectory(str(schema.MIGRATIONS))
+    chain = [found.revision for found in script.walk_revisions()]
+    assert schema.revisions() == tuple(reversed(chain))
+    assert schema.newest() == script.get_current_head()
+
+
+def test_a_database_that_is_up_to_date_is_opened_without_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+    opening = f"import sys; from service.store import Store; Store.open({url!r}, {str(tmp_path)!r}).migrate()"
+    for code in (opening, f"{opening}; sys.exit('alembic' in sys.modules)"):
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -13,7 +13,7 @@ from sqlalchemy import MetaData, insert, inspect, select
 
 from service.api import create_app
 from service.config import Settings
-from service.engine import prepare
+from service.preparation import prepare
 from service.store import schema
 from service.store.database import Database
 from service.store.portable import go_on_counting

@@ -1,0 +1,30 @@
+"""The REST application of a worker process, and what its HTTP server is told of it. Knows no BentoML."""
+
+import os
+
+from fastapi import FastAPI
+
+from service.api import begin_drain, create_app, end_streams
+from service.config import Settings
+from service.devices.remote import RemoteDevice
+from service.devices.settings import without_process
+from service.rundir import devices_folder
+from service.tracing import exporter_named, start_tracing
+from service.wire import NoUpgrade, install_protocol, install_stop_signal
+
+
+def rest_application(settings: Settings, parent: int) -> FastAPI:
+    """What answers the requests to this process; BentoML runs its lifespan.
+
+    Parameters
+    ----------
+    settings : of the server.
+    parent : process id of the server, which has started the processes of the devices, if there are any.
+    """
+    install_protocol()
+    device = RemoteDevice.of(devices_folder(settings.home, parent))
+    start_tracing(exporter_named(os.environ))
+    app = create_app(settings if device else without_process(settings), device)
+    app.add_middleware(NoUpgrade)
+    install_stop_signal(lambda: begin_drain(app), lambda: end_streams(app), drain_s=settings.drain_s)
+    return app
