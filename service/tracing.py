@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from training.errors import HeadstartError
 
-ADVICE = "install the extra `otel` (pip install 'headstart[otel]'), or unset OTEL_TRACES_EXPORTER"
+ADVICE = "install the extra `otel` (requirements/otel.txt), or unset OTEL_TRACES_EXPORTER"
 NS_PER_S = 1_000_000_000
 FIRST_SERVER_ERROR = 500
 
