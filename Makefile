@@ -11,7 +11,7 @@ TEST_PROCESSES ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-access test-fuzz audit test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
         bench-imagenet bench-access bench-many-heads bench-scale bench-batching bench-gpu test-gpu bench-serving wrk bench-decoding bench-precision \
-        image image-gpu image-test test-compose check lint types contracts format lock export bento clean
+        image image-gpu image-test image-gpu-test test-compose test-compose-stack check lint types contracts format lock export bento clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -203,8 +203,9 @@ bento: export ## pack the service with its extractor: import it into the model s
 	$(BIN)/python deploy/bento.py .headstart/extractors/$(EXTRACTOR)
 
 IMAGE_BASE ?=
-IMAGE = $(BIN)/python deploy/image/build.py .headstart/extractors/$(EXTRACTOR) $(if $(IMAGE_BASE),--base $(IMAGE_BASE))
-image: export ## build the container image localhost/headstart:cpu with podman, say what takes its space
+ENGINE ?= podman
+IMAGE = $(BIN)/python deploy/image/build.py .headstart/extractors/$(EXTRACTOR) --engine $(ENGINE) $(if $(IMAGE_BASE),--base $(IMAGE_BASE))
+image: export ## build the container image localhost/headstart:cpu, say what takes its space (ENGINE=docker instead of podman)
 	$(IMAGE)
 
 image-gpu: export ## build localhost/headstart:gpu, with CUDA and cuDNN
@@ -213,8 +214,15 @@ image-gpu: export ## build localhost/headstart:gpu, with CUDA and cuDNN
 image-test: $(VENV)/.dev export ## build the image and do the main job in it (Debian: apt-get install podman runc mmdebstrap)
 	IMAGE_BASE=$(IMAGE_BASE) $(BIN)/python -m pytest tests/image -s
 
+image-gpu-test: $(VENV)/.dev export ## build the GPU image (some minutes, 12 GB for a while) and start it without a GPU
+	IMAGE_BASE=$(IMAGE_BASE) $(BIN)/python -m pytest tests/image_gpu -s
+
 test-compose: $(VENV)/.dev export ## compose files, dashboard and alerts (Debian: apt-get install prometheus docker-compose)
 	$(BIN)/python -m pytest tests/compose
+
+# The suite gives PostgreSQL, S3 and Prometheus containers of their own, made of Debian's packages.
+test-compose-stack: $(VENV)/.dev export ## the compose stack at work (Debian: apt-get install podman runc mmdebstrap docker-compose netavark aardvark-dns iptables)
+	IMAGE_BASE=$(IMAGE_BASE) $(BIN)/python -m pytest tests/stack -s --durations=3
 
 clean: ## remove what the tools wrote (not .headstart, where your heads are)
 	rm -rf $(VENV) $(RIVALS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

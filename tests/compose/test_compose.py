@@ -1,4 +1,4 @@
-"""compose.yaml as docker-compose reads it. Its foreign images cannot be had without a registry."""
+"""compose.yaml as docker-compose reads it. What the stack does is in tests/stack."""
 
 import re
 import subprocess
@@ -31,6 +31,14 @@ def test_the_service_has_only_settings_that_it_knows_and_no_more_rights_than_it_
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert int(re.sub(r"\D", "", service["stop_grace_period"])) > settings.shutdown_timeout_s
+
+
+def test_each_server_and_the_service_have_the_same_password() -> None:
+    services = composed("compose.yaml")["services"]
+    service, postgres, s3 = (services[name]["environment"] for name in ("headstart", "postgres", "s3"))
+    assert f":{postgres['POSTGRES_PASSWORD']}@postgres/" in service["HEADSTART_DATABASE_URL"]
+    assert s3["MINIO_ROOT_PASSWORD"] == service["AWS_SECRET_ACCESS_KEY"]
+    assert s3["MINIO_ROOT_USER"] == service["AWS_ACCESS_KEY_ID"]
 
 
 def test_nothing_is_reached_from_other_machines_by_default() -> None:
