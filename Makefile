@@ -214,7 +214,7 @@ image-gpu: export ## build localhost/headstart:gpu, with CUDA and cuDNN
 image-test: $(VENV)/.dev export ## build the image and do the main job in it (Debian: apt-get install podman runc mmdebstrap)
 	IMAGE_BASE=$(IMAGE_BASE) $(BIN)/python -m pytest tests/image -s
 
-image-gpu-test: $(VENV)/.dev export ## build the GPU image (some minutes, 12 GB for a while) and start it without a GPU
+image-gpu-test: $(VENV)/.dev export ## build the GPU image (some minutes, 8 GB for a while) and start it without a GPU
 	IMAGE_BASE=$(IMAGE_BASE) $(BIN)/python -m pytest tests/image_gpu -s
 
 test-compose: $(VENV)/.dev export ## compose files, dashboard and alerts (Debian: apt-get install prometheus docker-compose)
