@@ -14,7 +14,7 @@ TEST_PROCESSES ?= 2
         image image-gpu image-test image-gpu-test test-compose test-compose-stack check lint types contracts format lock export bento clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)

@@ -24,7 +24,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.dml import Insert
 
 from service.store.backend import Mode
-from service.store.errors import SchemaError, StoreCorruptedError, StoreError, StoreUnavailableError
+from service.store.errors import (
+    DatabaseUrlError,
+    SchemaError,
+    StoreCorruptedError,
+    StoreError,
+    StoreUnavailableError,
+)
 from service.store.jsontext import to_json
 
 SYNCHRONOUS_COMMIT = "headstart_synchronous_commit"
@@ -38,6 +44,7 @@ LOST_AFTER = {
     "keepalives_interval": 2,  # s
     "keepalives_count": 3,
 }
+ENCODING = "UTF8"  # of names and labels, which may be any text
 MIGRATION_LOCK = 0x48454144  # "HEAD": the advisory lock that migrations take
 
 # By SQLSTATE, or by its class where all of the class means the same (PostgreSQL manual, appendix A).
@@ -78,8 +85,16 @@ class Postgresql:
             pool_use_lifo=True,
             json_serializer=to_json,
             connect_args={name: value for name, value in LOST_AFTER.items() if name not in url.query}
-            | {"options": f"-c lock_timeout={round(busy_timeout_s * 1000)}"},
+            | {"options": f"-c lock_timeout={round(busy_timeout_s * 1000)}", "client_encoding": ENCODING},
         )
+
+        @event.listens_for(engine, "connect")
+        def require_encoding(connection: Any, record: object) -> None:
+            found = connection.info.parameter_status("server_encoding")
+            if found != ENCODING:
+                raise DatabaseUrlError(
+                    f"the database must be in {ENCODING}, and is in {found}: create another"
+                )
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:

@@ -113,10 +113,11 @@ class PostgresServer:
         """Kill the server's first process; the others notice and end. Its disk has what it had."""
         self._end(signal.SIGKILL)
 
-    def create_database(self, template: str = "template0") -> str:
+    def create_database(self, template: str = "template0", encoding: str = "UTF8") -> str:
         """A database of its own; its URL."""
         name = f"test_{next(self._numbers)}"
-        self._command(f"CREATE DATABASE {name} TEMPLATE {template}")
+        locale = "" if encoding == "UTF8" else " LOCALE 'C'"
+        self._command(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING '{encoding}'{locale}")
         return self.url(name)
 
     def drop_database(self, url: str) -> None:

@@ -12,9 +12,17 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.errors import api_error
-from service.store import BlobStore, SchemaError, Store, StoreCorruptedError, StoreUnavailableError
+from service.store import (
+    BlobStore,
+    DatabaseUrlError,
+    SchemaError,
+    Store,
+    StoreCorruptedError,
+    StoreUnavailableError,
+)
 from tests.service.api.conftest import Teach, app_engine, check, client, teach
 from tests.service.store.databases import CHOSEN, SQLITE
+from tests.service.store.postgres import PostgresServer
 from tests.service.store.test_store import blob_url, change, url
 
 __all__ = ["app_engine", "client", "teach"]
@@ -92,6 +100,7 @@ ORPHAN = """
 import sys, time
 from pathlib import Path
 from service.store import Store
+from tests.service.store.postgres import PostgresServer
 from tests.service.store.test_store import blob_url, url
 store = Store.open(url(Path(sys.argv[1])), blob_url(Path(sys.argv[1])))
 store.inputs.write(b"of a request that is at work")
@@ -131,6 +140,20 @@ def test_the_lock_of_writers_is_one_file_however_many_callers(tmp_path: Path) ->
         # This process is at work itself.
         assert store.inputs.tidy() == 0
         assert store.inputs.tidy(timedelta(0)) == 51
+
+
+@pytest.mark.skipif(CHOSEN == SQLITE, reason="of PostgreSQL")
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_postgresql_in_another_encoding_is_refused(
+    request: pytest.FixtureRequest, tmp_path: Path, encoding: str
+) -> None:
+    postgres: PostgresServer = request.getfixturevalue("postgres")
+    address = postgres.create_database(encoding=encoding)
+    with (
+        Store.open(address, str(tmp_path)) as store,
+        pytest.raises(DatabaseUrlError, match=f"must be in UTF8, and is in {encoding}"),
+    ):
+        store.migrate()
 
 
 def test_a_postgresql_that_does_not_answer_is_unavailable(tmp_path: Path) -> None:
