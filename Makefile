@@ -62,7 +62,7 @@ test-long: $(VENV)/.dev $(RIVALS)/.done ## train networks, embed whole sets, kil
 test-access: $(VENV)/.dev ## keys, scopes, tenants, quotas, rates and the audit log, also over two processes
 	$(BIN)/python -m pytest tests/access
 
-test-fuzz: $(VENV)/.dev ## fuzz images, archives, forms, JSON, headers, head files, URLs (FUZZ_EXECUTIONS=60000, FUZZ_SEED, FUZZ_FORMATS)
+test-fuzz: $(VENV)/.dev ## fuzz images, archives, forms, JSON, headers, head files and archives, URLs (FUZZ_EXECUTIONS=60000, FUZZ_SEED, FUZZ_FORMATS)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/fuzz.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
 
@@ -96,7 +96,7 @@ k8s-test: $(VENV)/.dev kubectl ## render the Kubernetes overlays, validate them 
 	$(BIN)/python -m pytest tests/kubernetes
 
 .PHONY: test-crash test-soak
-test-crash: $(VENV)/.dev postgresql ## kill -9 at some 240 moments (CRASH_KILLS=60), full disks, lost databases
+test-crash: $(VENV)/.dev postgresql ## kill -9 at some 260 moments (CRASH_KILLS=60), full disks, lost databases
 	$(BIN)/python -m pytest -s tests/store/test_crash.py tests/store/test_restores.py tests/store/test_outages.py
 
 test-soak: $(VENV)/.dev ## switch versions under load: p99 before, during, after; memory and descriptors (SOAK_S=22 each)

@@ -38,13 +38,19 @@ def has_rows(connection: Connection) -> bool:
 
 
 def go_on_counting(connection: Connection) -> None:
-    """PostgreSQL: let every table count on from the largest number that was copied into it."""
+    """PostgreSQL: let every table count on from above the largest number that was copied into it.
+
+    A counter never goes back: where it is, it stays even if the transaction is undone.
+    """
     for table in metadata.sorted_tables:
         column = counted(table)
         if column is not None:
             largest = connection.execute(select(func.coalesce(func.max(column), 0))).scalar_one()
             connection.execute(
-                text("SELECT setval(pg_get_serial_sequence(:name, :column), :next, false)"),
+                text(
+                    "SELECT setval(counter, greatest(nextval(counter), :next), false)"
+                    " FROM (SELECT pg_get_serial_sequence(:name, :column)::regclass AS counter) AS of_table"
+                ),
                 {"name": table.name, "column": column.name, "next": largest + 1},
             )
 

@@ -9,7 +9,7 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -21,7 +21,7 @@ import pytest
 from service.config import Settings
 from service.store import Store, schema
 from service.store.database import Database
-from tests.service.store.postgres import PostgresServer, running_postgres
+from tests.service.store.postgres import PostgresServer
 from tests.service.store.test_migrations import DIGEST, EMBEDDED, FIRST, fill, key
 from tests.store.steps import change_for_ever, migrate
 from tests.store.survey import Told, survey
@@ -39,12 +39,6 @@ def context() -> ForkServerContext:
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["tests.store.steps", "alembic.command"])
     return found
-
-
-@pytest.fixture(scope="module")
-def durable_postgres() -> Iterator[PostgresServer]:
-    with running_postgres(durable=True) as server:
-        yield server
 
 
 class Child:
