@@ -1,13 +1,15 @@
 """Lets memory forget what the database has forgotten: every process looks for it from time to time.
 
 An embedding or a head version in memory is dropped once the database has it no more, whoever deleted it: a
-request to any process or replica, `headstart forget`, or the bound of the cache.
+request to any process or replica, `headstart forget`, or the bound of the cache. The system then gets the
+memory back.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from service.heap import trim
 from service.predictor import HeadCache
 from service.stacks import Stacks
 from service.store import Store, StoreError
@@ -34,7 +36,9 @@ class Sweeper:
 
     def sweep(self) -> int:
         """Drop from memory what is not in the database now; how many embeddings, versions and stacks."""
-        return sum(sweep() for sweep in self._sweeps)
+        dropped = sum(sweep() for sweep in self._sweeps)
+        trim()
+        return dropped
 
     def close(self) -> None:
         self._stop.set()
