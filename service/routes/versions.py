@@ -53,13 +53,13 @@ async def import_version(
     """
     data = await read_body(request, engine.settings.max_body_bytes)
     number = await off_loop(engine.importer.add_version, name, data, publish=publish)
-    return answer(await off_loop(_describe, engine, name, number), 201)
+    return answer(await off_loop(describe_version, engine, name, number), 201)
 
 
 @router.get("/{number}", response_model=VersionDescription, responses=errors(404, 405, 422, 500, 503))
 async def get_version(engine: EngineOf, name: HeadName, number: VersionNumber) -> Response:
     """Describe one version: how it was trained and its report."""
-    return answer(await off_loop(_describe, engine, name, number))
+    return answer(await off_loop(describe_version, engine, name, number))
 
 
 @router.post(
@@ -74,7 +74,7 @@ async def publish_version(engine: EngineOf, name: HeadName, number: VersionNumbe
     return answer(await off_loop(_publish, engine, name, number))
 
 
-def _describe(engine: Engine, name: str, number: int) -> dict[str, Any]:
+def describe_version(engine: Engine, name: str, number: int) -> dict[str, Any]:
     row = engine.store.versions.get(name, number)
     return {
         **summarise_version(row, engine.store.heads.get(name)),

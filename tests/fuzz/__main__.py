@@ -8,6 +8,7 @@ line of JSON; ends with 1 if anything was found, which then lies in the folder.
 import json
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -26,10 +27,13 @@ with atheris.instrument_imports(
         "PIL.TiffImagePlugin",
         "PIL.WebPImagePlugin",
         "python_multipart.multipart",
+        "service.head_archive",
+        "service.importer",
         "service.ingest",
         "service.routes.lines",
         "training.heads.headfile",
         "training.heads.inspection",
+        "training.heads.options",
         "training.image_file",
         "training.image_header",
         "zipfile",
@@ -37,10 +41,11 @@ with atheris.instrument_imports(
 ):
     from tests.fuzz.targets import TARGETS
 
-from tests.fuzz.one import fuzz
+from tests.fuzz.one import SCRATCH, fuzz
 
 EXECUTIONS = 60_000
 PROCESSES = 2
+RAM = Path("/dev/shm")  # where what is written durably waits for no disk
 TAIL_CHARS = 4000
 COLUMNS = "{:14}{:>12}{:>7}{:>10}{:>14}{:>11}"
 
@@ -68,6 +73,7 @@ class Running:
     def outcome(self, status: int) -> Outcome:
         """What it wrote, and how it ended."""
         log = (self.folder / "log").read_text(errors="replace")
+        shutil.rmtree(self.folder / SCRATCH, ignore_errors=True)
         stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", log))
         slowest = self.folder / "slowest_ms"
         if status:
@@ -115,7 +121,10 @@ def main() -> int:
     total = int(os.environ.get("FUZZ_EXECUTIONS") or EXECUTIONS)
     names = [name for name in os.environ.get("FUZZ_FORMATS", "").split(",") if name] or list(TARGETS)
     seed = int(os.environ.get("FUZZ_SEED") or 1)
-    base = Path(os.environ.get("FUZZ_FOLDER") or tempfile.mkdtemp(prefix="headstart-fuzz-"))
+    base = Path(
+        os.environ.get("FUZZ_FOLDER")
+        or tempfile.mkdtemp(prefix="headstart-fuzz-", dir=RAM if RAM.is_dir() else None)
+    )
     outcomes = run(names, total, seed, base)
     print(COLUMNS.format("format", "executions", "finds", "seconds", "slowest (ms)", "peak (MiB)"))
     for each in outcomes:

@@ -1,6 +1,7 @@
 """One target under atheris, in the process that calls it. Knows libFuzzer's options; knows no format."""
 
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import atheris
 
 from tests.fuzz.targets import Target
 
+SCRATCH = "scratch"  # what a target keeps while it runs
 TIMEOUT_S = 20
 MEMORY_MIB = 1024
-REPAIRED_OF_TEN = 7
+OF_ITS_KIND_OF_TEN = 7
 
 
 def fuzz(target: Target, runs: int, seed: int, folder: Path) -> None:
@@ -20,12 +22,13 @@ def fuzz(target: Target, runs: int, seed: int, folder: Path) -> None:
 
     Parameters
     ----------
-    folder : gets the corpus, from which the next run goes on, the finds, and the slowest input.
+    folder : gets the corpus, from which the next run goes on, the finds, the slowest input, and `SCRATCH`.
     """
     corpus, seeds, finds = (folder / kind for kind in ("corpus", "seeds", "finds"))
-    for each in (corpus, seeds, finds):
+    for each in (corpus, seeds, finds, folder / SCRATCH):
         each.mkdir(parents=True, exist_ok=True)
-    for index, data in enumerate(target.seeds):
+    tempfile.tempdir = str(folder / SCRATCH)
+    for index, data in enumerate(target.seeds() if callable(target.seeds) else target.seeds):
         (seeds / str(index)).write_bytes(data)
     tokens = folder / "tokens"
     tokens.write_text("".join(f'"{_escaped(token)}"\n' for token in target.tokens))
@@ -42,9 +45,13 @@ def fuzz(target: Target, runs: int, seed: int, folder: Path) -> None:
             (folder / "slowest_ms").write_text(f"{seconds * 1e3:.1f}")
 
     def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-        mutated: bytes = atheris.Mutate(data, max_size)
-        repaired = target.repair is not None and seed % 10 < REPAIRED_OF_TEN
-        return target.repair(mutated)[:max_size] if repaired and target.repair else mutated
+        def mutated(part: bytes) -> bytes:
+            changed: bytes = atheris.Mutate(part, max_size)
+            return changed
+
+        if target.mutate is None or seed % 10 >= OF_ITS_KIND_OF_TEN:
+            return mutated(data)
+        return target.mutate(data, mutated, seed)[:max_size]
 
     limits = [f"-timeout={TIMEOUT_S}", f"-rss_limit_mb={MEMORY_MIB}", f"-max_len={target.max_bytes}"]
     told = [f"-runs={runs}", f"-seed={seed}", f"-artifact_prefix={finds}/", "-print_final_stats=1"]

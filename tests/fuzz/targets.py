@@ -1,7 +1,7 @@
 """What is fuzzed: for each format its reader, the files to start from, and what must hold.
 
 A target returns, or raises what its reader documents; anything else is a find. Each is about what a client
-may send: images, archives, forms, JSON, the headers of a request, head files, URLs.
+may send: images, archives, forms, JSON, the headers of a request, head files, head archives, URLs.
 """
 
 import asyncio
@@ -19,7 +19,9 @@ from service.errors import ApiError
 from service.ingest import RemotePolicy, read_batch
 from service.ingest.address import is_public
 from service.routes.lines import wants_lines
+from tests.fuzz.head_archives import Mutate, mutate_head_archive
 from tests.fuzz.repairs import repair_head_file, repair_png, repair_zip
+from tests.fuzz.taking import head_archives, run_head_archive
 from tests.service.ingest.asking import (
     FORM,
     JSON,
@@ -45,14 +47,23 @@ LOWEST_CHUNK_BYTES = 16
 
 @dataclass(frozen=True)
 class Target:
-    """One format. `share` is its part of all executions; `tokens` are what mutations put in."""
+    """One format. `share` is its part of all executions; `tokens` are what mutations put in.
+
+    `seeds` that leave threads are made only in the process that fuzzes. `mutate` gives other bytes from some,
+    from what changes bytes at random, and from a number.
+    """
 
     run: Callable[[bytes], None]
-    seeds: Sequence[bytes]
+    seeds: Sequence[bytes] | Callable[[], Sequence[bytes]]
     share: float
     tokens: Sequence[bytes] = ()
-    repair: Callable[[bytes], bytes] | None = None
+    mutate: Callable[[bytes, Mutate, int], bytes] | None = None
     max_bytes: int = 4096
+
+
+def repaired(repair: Callable[[bytes], bytes]) -> Callable[[bytes, Mutate, int], bytes]:
+    """A mutation whose lengths and checksums are put right."""
+    return lambda data, mutate, seed: repair(mutate(data))
 
 
 async def _nowhere(host: str, port: int) -> Sequence[str]:
@@ -163,19 +174,36 @@ HEADS = [save_head(fit_head(*clouds(classes, 4, dim=6), extractor_digest="ab" * 
 
 TARGETS = {
     "image": Target(
-        decode_or_refuse, list(FILES.values()), 0.12, (b"\xff\xda", b"\xff\xe1", b"IDAT"), repair_png, 16384
+        decode_or_refuse,
+        list(FILES.values()),
+        0.12,
+        (b"\xff\xda", b"\xff\xe1", b"IDAT"),
+        repaired(repair_png),
+        16384,
     ),
-    "image header": Target(run_image_headers, list(FILES.values()), 0.2, (b"Exif\0\0", b"VP8X", b"\x21\xfe")),
-    "zip": Target(in_form(None), ARCHIVES, 0.14, (b"PK\x03\x04", b"PK\x01\x02", b"PK\x06\x06"), repair_zip),
+    "image header": Target(
+        run_image_headers, list(FILES.values()), 0.16, (b"Exif\0\0", b"VP8X", b"\x21\xfe")
+    ),
+    "zip": Target(
+        in_form(None), ARCHIVES, 0.14, (b"PK\x03\x04", b"PK\x01\x02", b"PK\x06\x06"), repaired(repair_zip)
+    ),
     "multipart": Target(
         in_form(FORM), FORMS, 0.14, (b"--a-boundary\r\n", b"--a-boundary--", b"filename=", b"\r\n\r\n")
     ),
     "json": Target(
-        in_form(JSON), DOCUMENTS, 0.16, (b'"input":', b'"examples":', b'"labels":', b"data:;base64,", b"\\u")
+        in_form(JSON), DOCUMENTS, 0.12, (b'"input":', b'"examples":', b'"labels":', b"data:;base64,", b"\\u")
     ),
     "headers": Target(run_headers, HEADERS, 0.08, (b"content-type: ", b"; boundary=", b"q=", b"accept: ")),
     "head file": Target(
-        run_head_file, HEADS, 0.08, (b'"F32"', b'"data_offsets":', b"1e999"), repair_head_file
+        run_head_file, HEADS, 0.08, (b'"F32"', b'"data_offsets":', b"1e999"), repaired(repair_head_file)
+    ),
+    "head archive": Target(
+        run_head_archive,
+        head_archives,
+        0.08,
+        (b"ustar", b'"sha256":', b'"id":', b"\\ud800"),
+        mutate_head_archive,
+        32768,
     ),
     "url": Target(run_url, URLS, 0.08, (b"[::1]", b"@", b"https://", b"64:ff9b::", b"%00")),
 }

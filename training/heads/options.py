@@ -1,6 +1,6 @@
 """What a caller may choose about a fit. Knows no array and no method's inside."""
 
-import math
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -94,6 +94,7 @@ def _names(layers: object) -> tuple[str, ...]:
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # An int may be beyond every float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise SupportSetError(f"{name}: expected a finite number, got {value!r}")
     return float(value)

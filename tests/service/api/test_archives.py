@@ -232,6 +232,9 @@ HOSTILE: dict[str, Callable[[Files], Files]] = {
     "options out of bounds": lambda files: _manifest(
         files, version={"number": 1, "examples": 1, "fit": {"unknown_rate": 7}}
     ),
+    "an option beyond every float": lambda files: _manifest(
+        files, version={"number": 1, "examples": 1, "fit": {"regularisation": 10**400}}
+    ),
     "another task": lambda files: _manifest(files, task="multi_label"),
     "a label twice": lambda files: _resealed(
         files, examples=files["examples.ndjson"].splitlines(keepends=True)[0] + files["examples.ndjson"]

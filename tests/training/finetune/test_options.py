@@ -21,6 +21,7 @@ BAD: list[tuple[str, Any]] = [
     ("learning_rate", 2.0),
     ("learning_rate", float("nan")),
     ("learning_rate", "fast"),
+    ("learning_rate", 10**400),
     ("batch_size", 1),
     ("batch_size", 10**9),
     ("augment", "yes"),

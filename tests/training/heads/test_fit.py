@@ -88,6 +88,7 @@ def test_wrong_labels(labels):
         {"regularisation": 0},
         {"regularisation": float("nan")},
         {"regularisation": "1"},
+        {"regularisation": 10**400},
         {"unknown_rate": 1.0},
         {"unknown_rate": -0.1},
         {"threshold": 1.01},
