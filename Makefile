@@ -71,8 +71,8 @@ audit: $(VENV)/.dev ## known vulnerabilities of the pins: pip-audit where it is 
 	$(BIN)/python deploy/audit.py
 
 .PHONY: test-store postgresql
-STORE_TESTS ?= tests/service/store tests/service/api tests/service/jobs tests/service/test_keeping.py tests/service/test_labels.py \
-               tests/service/test_learner.py tests/service/test_mover.py tests/access
+STORE_TESTS ?= tests/service/store tests/service/api tests/service/jobs tests/service/inputs tests/service/learning \
+               tests/service/moving tests/access
 test-store: $(VENV)/.dev postgresql ## the store on SQLite and PostgreSQL, migrations on both, the service on PostgreSQL
 	TEST_DATABASE=postgresql $(BIN)/python -m pytest -m "not long and not timing" --numprocesses $(TEST_PROCESSES) \
 	    --dist loadfile $(STORE_TESTS)

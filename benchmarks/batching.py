@@ -29,10 +29,10 @@ from service.devices.buckets import Buckets, BucketTimes
 from service.devices.frames import Header, Kind, read_header, read_into, write
 from service.devices.policy import BatchPolicy
 from service.devices.remote import RemoteDevice
+from service.devices.sessions import Pixels, Session
 from service.devices.settings import processes_of
 from service.devices.supervisor import Supervisor
-from service.extractor import Extractor
-from service.sessions import Pixels, Session
+from service.embedding.extractor import Extractor
 
 SIZES = Buckets((1, 2, 4, 8, 16, 32, 64))
 # The simulated device, in seconds; and what a client does between an answer and its next image.

@@ -22,8 +22,8 @@ from service.devices import LocalDevice
 from service.devices.bound import BoundSession
 from service.devices.local import DEFAULT_BATCH_SIZES
 from service.devices.providers import GpuOptions, gpu_count
-from service.extractor import Extractor
-from service.sessions import Pixels, Rows
+from service.devices.sessions import Pixels, Rows
+from service.embedding.extractor import Extractor
 from training.errors import DeviceError
 from training.golden import relative_error
 

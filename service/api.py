@@ -12,14 +12,14 @@ from service.access.documented import document_access
 from service.access.door import admit, note_refusal
 from service.access.scopes import require_declared
 from service.config import Settings
+from service.devices.sessions import Device
 from service.engine import Engine
-from service.envelope import Envelope, install_error_handlers, refusal
+from service.http.envelope import Envelope, install_error_handlers, refusal
+from service.http.lane import Lane, Stop
+from service.http.once import OnceOnly, carry_out_once, install_repeats
 from service.ingest import LingeringClose
-from service.lane import Lane, Stop
-from service.once import OnceOnly, carry_out_once, install_repeats
 from service.routes import BUSY, RESOURCES, WATCHED
 from service.routes.common import known_parameters
-from service.sessions import Device
 from service.tracing import Traced, is_tracing
 from training import __version__
 

@@ -6,31 +6,31 @@ Knows when a process is ready.
 import logging
 from dataclasses import dataclass
 
-from service.admission import Admission
-from service.adviser import Adviser
 from service.cache import LruCache
-from service.checker import Checker
 from service.config import Settings
-from service.embedders import Embedders, embedder_of, open_registered, opening_other
-from service.evaluator import Evaluator
-from service.exporter import Exporter
-from service.finetuner import Finetuner
-from service.head_archive import HeadArchives
-from service.importer import Importer
-from service.jobs.watching import Watchers
-from service.keeper import Keeper
-from service.learner import Learner
-from service.loading import load_extractors
-from service.mover import Mover
-from service.panel import PanelMemory, Panels
-from service.panel_predictor import PanelPredictor
-from service.predictor import HeadCache, Predictor
-from service.registry import Registry
-from service.sessions import Device
+from service.devices.sessions import Device
+from service.embedding.embedders import Embedders, embedder_of, open_registered, opening_other
+from service.embedding.loading import load_extractors
+from service.embedding.registry import Registry
+from service.embedding.writeback import EmbeddingWriter
+from service.exchange.exporter import Exporter
+from service.exchange.head_archive import HeadArchives
+from service.exchange.importer import Importer
+from service.inputs.keeper import Keeper
+from service.learning.finetuner import Finetuner
+from service.learning.learner import Learner
+from service.moving.mover import Mover
+from service.prediction.evaluator import Evaluator
+from service.prediction.panel import PanelMemory, Panels
+from service.prediction.panel_predictor import PanelPredictor
+from service.prediction.predictor import HeadCache, Predictor
+from service.prediction.sweeping import Sweeper, sweep_versions
+from service.review.adviser import Adviser
+from service.review.checker import Checker
 from service.store import Caller, Store
-from service.sweeping import Sweeper, sweep_versions
-from service.turns import Turns
-from service.writeback import EmbeddingWriter
+from service.waiting.admission import Admission
+from service.waiting.turns import Turns
+from service.waiting.watching import Watchers
 
 logger = logging.getLogger("headstart.engine")
 

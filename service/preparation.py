@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from service.backup.scratch import sweep as sweep_scratch
 from service.config import Settings
-from service.loading import load_extractors
-from service.registry import Registry
-from service.sessions import Device
+from service.devices.sessions import Device
+from service.embedding.loading import load_extractors
+from service.embedding.registry import Registry
 from service.store import Store, StoreUnavailableError
 
 logger = logging.getLogger("headstart.preparation")

@@ -8,9 +8,9 @@ from service.api import begin_drain, create_app, end_streams
 from service.config import Settings
 from service.devices.remote import RemoteDevice
 from service.devices.settings import without_process
+from service.http.wire import NoUpgrade, install_protocol, install_stop_signal
 from service.rundir import devices_folder
 from service.tracing import exporter_named, start_tracing
-from service.wire import NoUpgrade, install_protocol, install_stop_signal
 
 
 def rest_application(settings: Settings, parent: int) -> FastAPI:

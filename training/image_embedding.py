@@ -2,7 +2,8 @@
 
 A row is the embedding, followed by the taps if the extractor has any.
 
-For commands that work on a folder. Serving has its own, see `service.extractor`. Knows no label and no torch.
+For commands that work on a folder. Serving has its own, see `service.embedding.extractor`. Knows no label and
+no torch.
 """
 
 import hashlib

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.access.scopes import METRICS, PREDICT, SCOPE_OF
-from service.openapi import errors
+from service.schemas.openapi import errors
 
 SCHEME = "key"
 KEY_SCHEME = {

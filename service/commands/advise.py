@@ -74,7 +74,7 @@ def _show(found: "FolderAdvice", folder: Path, extractor: str) -> None:
 
 
 def _next(found: "FolderAdvice", folder: Path, extractor: str) -> str:
-    from service.steps import shell_step
+    from service.review.steps import shell_step
 
     if not found.advice.enough_data:
         return f"add images to {folder}"

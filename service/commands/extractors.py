@@ -10,7 +10,7 @@ import click
 from service.commands.terminal import FOLDER, read_settings, told
 
 if TYPE_CHECKING:
-    from service.registry import Registry
+    from service.embedding.registry import Registry
 
 
 @click.group("extractors")
@@ -64,7 +64,7 @@ def prune() -> None:
 
 @contextmanager
 def _registry(tenant: str | None = None) -> "Iterator[Registry]":
-    from service.registry import Registry
+    from service.embedding.registry import Registry
     from service.store import DEFAULT_TENANT, Caller, Store
 
     settings = read_settings()

@@ -80,8 +80,8 @@ def _has_seen(read: Callable[[str], bytes], blobs: str, manifest: Mapping[str, A
 def _retrain(heads: list[tuple[str, str]]) -> None:
     from service.engine import Engine
     from service.errors import ApiError
+    from service.learning.train_options import TrainOptions
     from service.store import Caller
-    from service.train_options import TrainOptions
     from training.errors import HeadstartError
 
     engine = Engine.start(read_settings())

@@ -140,7 +140,7 @@ def _here(
     top_k: int,
     threshold: float | None,
 ) -> tuple[Predictions, "list[UnusableFile]"]:
-    from service.head_answer import head_answer
+    from service.prediction.head_answer import head_answer
     from training.folder_embedding import UnusableFile
     from training.heads import load_head
 

@@ -24,9 +24,9 @@ def command(once: bool, poll: float) -> None:
     settings = read_settings()
 
     from service.engine import Engine
-    from service.finetuner import KIND
     from service.jobs import Presence, StopSignals, Worker
     from service.jobs.finetuning import FinetuneRunner
+    from service.learning.finetuner import KIND
     from service.logs import configure_logging
     from service.preparation import prepare
 

@@ -17,8 +17,8 @@ import numpy as np
 from service import metrics
 from service.devices.bound import BoundSession
 from service.devices.policy import BatchPolicy
+from service.devices.sessions import Pixels, Rows
 from service.devices.waiting import Request, Waiting
-from service.sessions import Pixels, Rows
 
 logger = logging.getLogger("headstart.devices")
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from service.devices.buckets import Buckets, BucketTimes
 from service.devices.providers import CUDA
-from service.sessions import CPU, Graph, Pixels, Rows
+from service.devices.sessions import CPU, Graph, Pixels, Rows
 from training.errors import DeviceError
 from training.runtime import RUNTIME_ERRORS
 from training.runtime import onnxruntime as ort

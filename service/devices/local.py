@@ -17,7 +17,7 @@ from service.devices.providers import (
     gpu_runtime,
     tensorrt_options,
 )
-from service.sessions import CPU, CpuSession, Graph, Session, cpu_runtime
+from service.devices.sessions import CPU, CpuSession, Graph, Session, cpu_runtime
 from training.errors import DeviceError
 
 logger = logging.getLogger("headstart.devices")

@@ -1,7 +1,7 @@
 """The process of a device, seen from its socket: one thread for each connection, one batcher for each graph.
 
 Knows who may connect and what each frame asks for. Who starts the process, and when it ends, is in
-`service.devices.__main__`.
+`service.device_process`.
 """
 
 import json
@@ -34,8 +34,8 @@ from service.devices.frames import (
     write,
     write_text,
 )
+from service.devices.sessions import Device, Graph
 from service.devices.waiting import LateError
-from service.sessions import Device, Graph
 from service.shelf import Shelf
 from training.errors import DeviceError
 from training.manifest import sha256_of

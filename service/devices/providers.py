@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.sessions import CPU, ONNXRUNTIME_ERRORS_ONLY, Graph
+from service.devices.sessions import CPU, ONNXRUNTIME_ERRORS_ONLY, Graph
 from training.errors import DeviceError
 from training.runtime import RUNTIME_ERRORS
 from training.runtime import onnxruntime as ort

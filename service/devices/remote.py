@@ -29,7 +29,7 @@ from service.devices.frames import (
     write,
     write_text,
 )
-from service.sessions import CPU, DeviceBusyError, Graph, Pixels, Rows
+from service.devices.sessions import CPU, DeviceBusyError, Graph, Pixels, Rows
 from training.errors import DeviceError
 
 # Longer than the process of a device lives with a batch that does not end.

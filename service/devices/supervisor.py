@@ -134,7 +134,7 @@ class _Watched:
     """One process, through all its lives."""
 
     def __init__(self, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-        self._arguments = [sys.executable, "-m", "service.devices", *arguments]
+        self._arguments = [sys.executable, "-m", "service.device_process", *arguments]
         self._environ = dict(environ)
         self._lock = threading.Lock()
         self._ending = threading.Event()

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from service.devices.policy import BatchPolicy
-from service.sessions import Pixels, Rows
+from service.devices.sessions import Pixels, Rows
 
 
 class LateError(Exception):

@@ -1,4 +1,4 @@
-"""Long pieces of work for heads, done by worker processes. Knows the store; knows no HTTP."""
+"""Long pieces of work for heads, and the worker processes that do them. Knows no HTTP."""
 
 from service.jobs.job import Job, Runner, StoppedError
 from service.jobs.presence import Presence

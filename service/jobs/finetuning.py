@@ -11,15 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.adoption import Adopted, adopt
-from service.embedder import Embedder
+from service.embedding.embedder import Embedder
+from service.embedding.precision import precision_with_digest
+from service.embedding.registry import Registry
 from service.engine import Engine
 from service.errors import ApiError
-from service.finetuner import PUBLISH, require_kept, require_trainable
 from service.jobs.job import Job, StoppedError
-from service.learner import MAX_ATTEMPTS, conflict
-from service.precision import precision_with_digest
-from service.registry import Registry
+from service.learning.finetuner import PUBLISH, require_kept, require_trainable
+from service.learning.learner import MAX_ATTEMPTS, conflict
+from service.learning.train_options import TrainOptions
+from service.moving.adoption import Adopted, adopt
 from service.store import (
     Caller,
     ExtractorExistsError,
@@ -30,7 +31,6 @@ from service.store import (
     SupportSet,
     VersionRow,
 )
-from service.train_options import TrainOptions
 from training.errors import FinetuneStoppedError, HeadstartError
 from training.finetune import FinetuneOptions, Progress, finetune
 from training.heads import AUTO, FitOptions

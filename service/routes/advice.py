@@ -5,13 +5,13 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.advice_schemas import AdviceAnswer
-from service.adviser import Advised
-from service.envelope import answer
-from service.openapi import errors
-from service.parameters import HeadName
+from service.http.envelope import answer
+from service.review.adviser import Advised
+from service.review.steps import more_examples, rest_step
 from service.routes.common import EngineOf, off_loop
-from service.steps import more_examples, rest_step
+from service.schemas.advice import AdviceAnswer
+from service.schemas.openapi import errors
+from service.schemas.parameters import HeadName
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
 

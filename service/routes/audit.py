@@ -5,11 +5,11 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.access_schemas import AuditPage
-from service.envelope import answer
-from service.openapi import errors
-from service.parameters import Limit, Position
+from service.http.envelope import answer
 from service.routes.common import EngineOf, off_loop
+from service.schemas.audit import AuditPage
+from service.schemas.openapi import errors
+from service.schemas.parameters import Limit, Position
 from service.store import AuditEvent
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])

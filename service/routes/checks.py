@@ -5,12 +5,12 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.checker import Checked
-from service.envelope import answer
-from service.openapi import errors
-from service.parameters import HeadName, Limit
+from service.http.envelope import answer
+from service.review.checker import Checked
 from service.routes.common import EngineOf, off_loop
-from service.schemas import ChecksAnswer
+from service.schemas.checks import ChecksAnswer
+from service.schemas.openapi import errors
+from service.schemas.parameters import HeadName, Limit
 from training.heads import Duplicates
 
 router = APIRouter(prefix="/v1/heads", tags=["examples"])

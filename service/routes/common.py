@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from service.access.door import started
 from service.engine import Engine
-from service.envelope import validation_error
 from service.errors import ApiError
+from service.http.envelope import validation_error
 from service.ingest import parse_json, read_body
-from service.parameters import Parameters
+from service.schemas.parameters import Parameters
 from service.store import Caller
 
 MAX_JSON_BYTES = 1024 * 1024

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.engine import Engine
-from service.envelope import answer
 from service.errors import ApiError
+from service.http.envelope import answer
 from service.ingest import Batch, read_batch
-from service.intake import Intake
-from service.openapi import INPUT_STATUSES, errors, inputs_body
-from service.parameters import EmbeddingParameters
+from service.inputs.intake import Intake
 from service.routes.common import EngineOf, with_body
-from service.schemas import EmbeddingAnswer
+from service.schemas.embeddings import EmbeddingAnswer
+from service.schemas.openapi import INPUT_STATUSES, errors, inputs_body
+from service.schemas.parameters import EmbeddingParameters
 
 router = APIRouter(prefix="/v1/embeddings", tags=["embeddings"])
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from service.envelope import answer
-from service.evaluator import Evaluated
+from service.http.envelope import answer
 from service.ingest import read_batch
-from service.openapi import INPUT_STATUSES, errors, examples_body
-from service.parameters import EvaluateParameters, HeadName
+from service.prediction.evaluator import Evaluated
 from service.routes.common import EngineOf, with_body
-from service.schemas import EvaluateAnswer
+from service.schemas.evaluations import EvaluateAnswer
+from service.schemas.openapi import INPUT_STATUSES, errors, examples_body
+from service.schemas.parameters import EvaluateParameters, HeadName
 
 router = APIRouter(prefix="/v1/heads", tags=["predictions"])
 

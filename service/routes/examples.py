@@ -5,10 +5,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from service.envelope import answer
+from service.http.envelope import answer
 from service.ingest import read_batch, validate_label
-from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
-from service.parameters import (
+from service.learning.train_options import TrainOptions
+from service.routes.common import EngineOf, off_loop, read_model, with_body
+from service.routes.heads import render_taught, train_options
+from service.schemas.examples import ExampleInfo, ExamplePage
+from service.schemas.heads import TaughtAnswer
+from service.schemas.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
+from service.schemas.parameters import (
     MAX_LABEL,
     AddParameters,
     ExampleId,
@@ -18,11 +23,7 @@ from service.parameters import (
     RelabelRequest,
     TrainParameters,
 )
-from service.routes.common import EngineOf, off_loop, read_model, with_body
-from service.routes.heads import render_taught, train_options
-from service.schemas import ExampleInfo, ExamplePage, TaughtAnswer
 from service.store import ExampleRow
-from service.train_options import TrainOptions
 
 router = APIRouter(prefix="/v1/heads/{name}/examples", tags=["examples"])
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response, StreamingResponse
 
 from service.engine import Engine
-from service.exporter import Format
-from service.head_archive.members import PIECE_BYTES
-from service.openapi import errors, file_answer
-from service.parameters import HeadName
+from service.exchange.exporter import Format
+from service.exchange.head_archive.members import PIECE_BYTES
 from service.routes.common import EngineOf, off_loop
+from service.schemas.openapi import errors, file_answer
+from service.schemas.parameters import HeadName
 
 router = APIRouter(prefix="/v1/heads/{name}/export", tags=["versions"])
 

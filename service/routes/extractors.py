@@ -6,12 +6,12 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from service.embedder import Embedder
-from service.embedders import Embedders
-from service.envelope import answer
-from service.openapi import errors
+from service.embedding.embedder import Embedder
+from service.embedding.embedders import Embedders
+from service.http.envelope import answer
 from service.routes.common import EngineOf, off_loop
-from service.schemas import ExtractorInfo, ExtractorList
+from service.schemas.extractors import ExtractorInfo, ExtractorList
+from service.schemas.openapi import errors
 from service.store import ExtractorRow
 from training.typed_json import plain
 from training.variant import FLOAT

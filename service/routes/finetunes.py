@@ -3,12 +3,12 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.envelope import answer
-from service.job_schemas import JobDescription
-from service.openapi import STATE_STATUSES, errors, json_body
-from service.parameters import FinetuneRequest, HeadName
+from service.http.envelope import answer
 from service.routes.common import EngineOf, off_loop, read_model
 from service.routes.jobs import describe_job
+from service.schemas.jobs import JobDescription
+from service.schemas.openapi import STATE_STATUSES, errors, json_body
+from service.schemas.parameters import FinetuneRequest, HeadName
 
 router = APIRouter(prefix="/v1/heads", tags=["jobs"])
 

@@ -6,14 +6,17 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.engine import Engine
-from service.envelope import answer
 from service.errors import ApiError
-from service.importer import is_imported
+from service.exchange.importer import is_imported
+from service.http.envelope import answer
 from service.ingest import read_batch
-from service.layers import layers_in
-from service.learner import Taught
-from service.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
-from service.parameters import (
+from service.learning.layers import layers_in
+from service.learning.learner import Taught
+from service.learning.train_options import RETAINED, TrainOptions
+from service.routes.common import EngineOf, off_loop, read_model, with_body
+from service.schemas.heads import HeadDescription, HeadPage, TaughtAnswer
+from service.schemas.openapi import INPUT_STATUSES, STATE_STATUSES, errors, examples_body, json_body
+from service.schemas.parameters import (
     CreateParameters,
     Cursor,
     FitParameters,
@@ -22,10 +25,7 @@ from service.parameters import (
     TrainParameters,
     TrainRequest,
 )
-from service.routes.common import EngineOf, off_loop, read_model, with_body
-from service.schemas import HeadDescription, HeadPage, TaughtAnswer
 from service.store import HeadRow, HeadSummary
-from service.train_options import RETAINED, TrainOptions
 from training.heads import AUTO, NEGATIVE_LABEL, FitOptions
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])

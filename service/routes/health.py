@@ -10,12 +10,12 @@ from service import metrics
 from service.access.door import admit_to_metrics
 from service.devices.remote import RemoteDevice
 from service.engine import Engine
-from service.envelope import answer
 from service.errors import ApiError
-from service.openapi import errors
+from service.http.envelope import answer
 from service.routes.common import ProcessOf, off_loop
 from service.routes.extractors import describe_lasting
-from service.schemas import HealthAnswer, ReadyAnswer
+from service.schemas.health import HealthAnswer, ReadyAnswer
+from service.schemas.openapi import errors
 from service.store import StoreError
 
 logger = logging.getLogger("headstart.health")

@@ -7,15 +7,15 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from service.engine import Engine
-from service.envelope import answer
-from service.head_archive.members import PIECE_BYTES
-from service.head_archive.writing import unavailable_if_full
+from service.exchange.head_archive.members import PIECE_BYTES
+from service.exchange.head_archive.writing import unavailable_if_full
+from service.http.envelope import answer
 from service.ingest.body import body_chunks
-from service.openapi import STATE_STATUSES, errors, head_file_body
-from service.parameters import HeadName
 from service.routes.common import EngineOf, off_loop
 from service.routes.heads import describe_head
-from service.schemas import HeadDescription
+from service.schemas.heads import HeadDescription
+from service.schemas.openapi import STATE_STATUSES, errors, head_file_body
+from service.schemas.parameters import HeadName
 
 router = APIRouter(prefix="/v1/heads/{name}/import", tags=["versions"])
 

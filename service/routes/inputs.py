@@ -4,9 +4,9 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from service.engine import Engine
-from service.openapi import errors, input_answer
-from service.parameters import ExampleId, HeadName
 from service.routes.common import EngineOf, off_loop
+from service.schemas.openapi import errors, input_answer
+from service.schemas.parameters import ExampleId, HeadName
 from training.image_header import image_format
 
 router = APIRouter(prefix="/v1/heads/{name}/examples/{example_id}/input", tags=["examples"])

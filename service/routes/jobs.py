@@ -10,11 +10,11 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response, StreamingResponse
 
 from service.engine import Engine
-from service.envelope import answer
-from service.job_schemas import JobDescription, JobPage
-from service.openapi import errors
-from service.parameters import JobId, Limit, Position
+from service.http.envelope import answer
 from service.routes.common import EngineOf, off_loop
+from service.schemas.jobs import JobDescription, JobPage
+from service.schemas.openapi import errors
+from service.schemas.parameters import JobId, Limit, Position
 from service.store import QUEUED, JobEvent, JobRow, JobState
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

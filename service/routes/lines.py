@@ -17,10 +17,10 @@ from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.admission import Admission
 from service.engine import Engine
 from service.errors import ApiError, ItemError, api_error
 from service.ingest import Batch
+from service.waiting.admission import Admission
 from training.errors import HeadstartError
 
 logger = logging.getLogger("headstart.lines")

@@ -5,13 +5,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service.envelope import answer
-from service.move_schemas import MovedAnswer
-from service.mover import Moved
-from service.openapi import STATE_STATUSES, errors, json_body
-from service.parameters import HeadName, MoveRequest
+from service.http.envelope import answer
+from service.moving.mover import Moved
 from service.routes.common import EngineOf, off_loop, read_model
 from service.routes.heads import train_options
+from service.schemas.moves import MovedAnswer
+from service.schemas.openapi import STATE_STATUSES, errors, json_body
+from service.schemas.parameters import HeadName, MoveRequest
 
 router = APIRouter(prefix="/v1/heads", tags=["heads"])
 

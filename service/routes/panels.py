@@ -8,15 +8,15 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.engine import Engine
-from service.envelope import answer
 from service.errors import ApiError
+from service.http.envelope import answer
 from service.ingest import Batch, read_batch
-from service.openapi import INPUT_STATUSES, errors, lines_answer, panel_body
-from service.panel import Panel
-from service.panel_schemas import PanelAnswer
-from service.parameters import PanelParameters
+from service.prediction.panel import Panel
 from service.routes.common import EngineOf, with_body
 from service.routes.lines import Answered, LineResponse, require_inputs, wants_lines
+from service.schemas.openapi import INPUT_STATUSES, errors, lines_answer, panel_body
+from service.schemas.panels import PanelAnswer
+from service.schemas.parameters import PanelParameters
 
 # Of one answer that is built as a whole: some hundred megabytes at most.
 MOST_VALUES = 250_000

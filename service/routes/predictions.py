@@ -8,15 +8,15 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.engine import Engine
-from service.envelope import answer
-from service.head_answer import head_answer
+from service.http.envelope import answer
 from service.ingest import Batch, read_batch
-from service.openapi import INPUT_STATUSES, errors, inputs_body, lines_answer
-from service.parameters import HeadName, PredictParameters
-from service.predictor import Predicted
+from service.prediction.head_answer import head_answer
+from service.prediction.predictor import Predicted
 from service.routes.common import EngineOf, with_body
 from service.routes.lines import Answered, LineResponse, require_inputs, wants_lines
-from service.schemas import PredictAnswer
+from service.schemas.openapi import INPUT_STATUSES, errors, inputs_body, lines_answer
+from service.schemas.parameters import HeadName, PredictParameters
+from service.schemas.predictions import PredictAnswer
 from training.heads import Head
 
 router = APIRouter(prefix="/v1/heads", tags=["predictions"])

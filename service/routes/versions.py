@@ -6,16 +6,17 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.engine import Engine
-from service.envelope import answer
 from service.errors import ApiError
-from service.importer import is_imported
+from service.exchange.importer import is_imported
+from service.http.envelope import answer
 from service.ingest import read_body
-from service.layers import layers_in
-from service.openapi import STATE_STATUSES, errors, head_file_body
-from service.parameters import HeadName, Limit, Position, VersionNumber
+from service.learning.layers import layers_in
 from service.routes.common import EngineOf, off_loop
 from service.routes.heads import describe_head
-from service.schemas import HeadDescription, VersionDescription, VersionPage
+from service.schemas.heads import HeadDescription
+from service.schemas.openapi import STATE_STATUSES, errors, head_file_body
+from service.schemas.parameters import HeadName, Limit, Position, VersionNumber
+from service.schemas.versions import VersionDescription, VersionPage
 from service.store import EmbeddingNotFoundError, HeadRow, VersionRow
 
 router = APIRouter(prefix="/v1/heads/{name}/versions", tags=["versions"])

@@ -18,7 +18,7 @@ from service.access.scopes import ASKING, OPEN, SCOPE_OF, SCOPES, allows, requir
 from service.access.secrets import Secret
 from service.api import create_app
 from service.config import Settings
-from service.registry import Registry
+from service.embedding.registry import Registry
 from service.store import Caller, Limits, Store
 from tests.access.conftest import OTHER, MakeKey, bearer, teach
 from tests.service.api.conftest import check, photographs

@@ -11,14 +11,14 @@ from typing import IO
 
 from service.config import Settings
 from service.engine import Engine
-from service.envelope import answer
 from service.errors import ApiError, api_error
-from service.head_archive.reading import Limits, check_archive
+from service.exchange.head_archive.reading import Limits, check_archive
+from service.http.envelope import answer
+from service.learning.train_options import TrainOptions
 from service.preparation import prepare
 from service.routes.heads import describe_head
 from service.routes.versions import describe_version
 from service.store import MULTI_LABEL, SINGLE_LABEL
-from service.train_options import TrainOptions
 from tests.service.conftest import batch, tiny_extractor
 from tests.service.images import png
 from tests.service.ingest.asking import check_refusal

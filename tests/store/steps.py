@@ -17,9 +17,9 @@ from sqlalchemy import event
 
 from service.config import Settings
 from service.engine import Engine
+from service.learning.train_options import TrainOptions
 from service.preparation import prepare
 from service.store import Caller, HeadRow, KeptAnswer, Once, Store, StoreUnavailableError
-from service.train_options import TrainOptions
 from tests.service.conftest import batch
 from tests.service.images import png
 

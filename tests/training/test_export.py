@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.imagenet_sample import score
-from service.extractor import Extractor
+from service.embedding.extractor import Extractor
 from tests.training.images import scene
 from training import export
 from training.backbones import CATALOGUE, WeightsChoice, load_backbone

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from benchmarks.main_job import images_of
-from service.extractor import Extractor
+from service.embedding.extractor import Extractor
 from training.errors import ExportError, ExtractorMismatchError
 from training.head_export import OPSET, fused_onnx, head_onnx
 from training.heads import NEGATIVE_LABEL, TRANSFORMS, FitOptions, Head, fit_head

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.extractor import Extractor
+from service.embedding.extractor import Extractor
 from tests.training.folders import photographs
 from training import image_embedding
 from training.embedding_cache import EmbeddingCache

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.extractor import Extractor
+from service.embedding.extractor import Extractor
 from training.backbones import CATALOGUE, WeightsChoice, load_backbone
 from training.backbones.backbone import Backbone
 from training.backbones.moments import Moments

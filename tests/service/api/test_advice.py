@@ -2,7 +2,7 @@
 
 from fastapi.testclient import TestClient
 
-from service.advice_schemas import AdviceAnswer
+from service.schemas.advice import AdviceAnswer
 from tests.service.api.conftest import Teach, check, photographs
 
 ADVISE = "/v1/heads/shades/advise"

@@ -18,9 +18,9 @@ from PIL import Image
 from service.api import create_app
 from service.config import Settings
 from service.engine import Engine
+from service.learning.train_options import TrainOptions
 from service.preparation import prepare
 from service.store import Caller, Limits, QuotaExceededError
-from service.train_options import TrainOptions
 from tests.service.api.conftest import Teach, check, photographs
 from tests.service.images import png
 from training.heads import load_head

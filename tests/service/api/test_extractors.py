@@ -4,8 +4,8 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
+from service.embedding.registry import Registry
 from service.engine import Engine
-from service.registry import Registry
 from tests.service.api.conftest import check, photographs
 from tests.service.images import png
 

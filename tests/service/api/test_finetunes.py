@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 from fastapi.testclient import TestClient
 
-from service.parameters import FinetuneRequest
+from service.schemas.parameters import FinetuneRequest
 from tests.service.api.conftest import Teach, check, photographs
 from training.finetune import FinetuneOptions
 

@@ -18,9 +18,9 @@ from fastapi.testclient import TestClient
 from service.api import create_app, end_streams
 from service.config import Settings
 from service.engine import Engine
-from service.jobs.watching import Watchers
 from service.preparation import prepare
 from service.store import JobProgress, JobRow, NewEvent, Store
+from service.waiting.watching import Watchers
 from tests.service.api.conftest import Teach, check
 from tests.service.jobs.epochs import make_head
 

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.lane import Lane, NotPlainError, Stop
+from service.http.lane import Lane, NotPlainError, Stop
 from tests.service.api.conftest import Teach
 from tests.service.images import png
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 
-from service.extractor import Extractor
+from service.embedding.extractor import Extractor
 from tests.service.api.conftest import check, photographs
 from training.heads import FitOptions, fit_head, load_head, save_head
 

@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 from service.api import create_app
 from service.config import Settings
 from service.engine import Engine
-from service.patience import ENDLESS
 from service.preparation import prepare
+from service.waiting.patience import ENDLESS
 from tests.service.api.conftest import photographs
 from tests.service.images import png
 

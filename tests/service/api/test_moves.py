@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from service.embedding.registry import Registry
 from service.engine import Engine
-from service.registry import Registry
 from tests.service.api.conftest import Teach, check, photographs
 from tests.service.conftest import tiny_extractor
 from tests.service.images import sided

@@ -11,9 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
-from service import once
 from service.access.scopes import SCOPE_OF, is_write
 from service.engine import Engine
+from service.http import once
 from service.store import Caller, Change, Once, RequestTakenOverError, StoreUnavailableError, tables
 from service.store.idempotency import Idempotency
 from tests.service.api.conftest import Teach, check, photographs

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from service.api import create_app
 from service.config import Settings
 from service.engine import Engine
-from service.predictor import Predictor
+from service.prediction.predictor import Predictor
 from service.preparation import prepare
 from tests.service.api.conftest import Teach, check, photographs
 from tests.service.images import png

@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.engine import Engine
+from service.learning.train_options import RETAINED, TrainOptions
 from service.store import VersionRow
-from service.train_options import RETAINED, TrainOptions
 from tests.service.api.conftest import check, photographs
 from tests.service.images import png
 from training.heads import FitOptions

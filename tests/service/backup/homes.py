@@ -8,9 +8,9 @@ from pathlib import Path
 
 from service.config import Settings
 from service.engine import Engine
+from service.learning.train_options import TrainOptions
 from service.preparation import prepare
 from service.store import Store
-from service.train_options import TrainOptions
 from tests.service.conftest import batch
 from tests.service.images import png
 from training.heads import load_head

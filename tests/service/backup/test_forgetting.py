@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from service.backup import back_up
 from service.cli import main
 from service.config import Settings
+from service.embedding.registry import Registry
 from service.engine import Engine
-from service.registry import Registry
 from service.store import AnswerLostError, ExtractorRow, KeptAnswer, Once, VersionNotFoundError
 from tests.service.backup.homes import TRAIN, require_consistent, started, teach
 from tests.service.conftest import batch

@@ -11,7 +11,7 @@ from service.devices.local import LocalDevice
 from service.devices.process import DeviceProcess
 from service.devices.providers import gpu_count
 from service.devices.remote import RemoteDevice
-from service.extractor import Extractor
+from service.embedding.extractor import Extractor
 from training.errors import DeviceError
 
 BATCHED = LocalDevice("cpu", batch_sizes=(1, 2, 4, 8), is_batched=True)

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.devices import LocalDevice
 from service.devices.bound import BoundSession
-from service.extractor import Extractor
-from service.sessions import CPU, Graph
+from service.devices.sessions import CPU, Graph
+from service.embedding.extractor import Extractor
 from tests.service.images import png
 from training.errors import DeviceError
 

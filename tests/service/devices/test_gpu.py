@@ -15,7 +15,7 @@ from service.devices.providers import CUDA, TENSORRT, GpuOptions
 from service.devices.remote import RemoteDevice
 from service.devices.settings import processes_of
 from service.devices.supervisor import Supervisor
-from service.extractor import Extractor
+from service.embedding.extractor import Extractor
 from tests.service.images import png
 from training.errors import DeviceError
 from training.golden import rows_error

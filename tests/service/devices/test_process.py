@@ -29,12 +29,12 @@ from service.devices.remote import (
     RemoteSession,
     _Connection,
 )
+from service.devices.sessions import DeviceBusyError
+from service.embedding.extractor import Extractor
 from service.engine import Engine
 from service.errors import ApiError
-from service.extractor import Extractor
-from service.patience import Patience, set_patience
 from service.preparation import prepare
-from service.sessions import DeviceBusyError
+from service.waiting.patience import Patience, set_patience
 from tests.service.conftest import tiny_extractor
 from tests.service.devices.conftest import BATCHED
 from tests.service.images import png

@@ -14,9 +14,9 @@ from service.devices.providers import (
     gpu_count,
     tensorrt_options,
 )
+from service.devices.sessions import CPU, Graph
 from service.devices.settings import device_of, processes_of, without_process
-from service.extractor import Extractor
-from service.sessions import CPU, Graph
+from service.embedding.extractor import Extractor
 from training.errors import DeviceError
 
 GRAPH = Graph(Path("model.onnx"), "a" * 64, "images", ("embedding",))

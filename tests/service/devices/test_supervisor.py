@@ -17,7 +17,7 @@ from service.config import Settings
 from service.devices.remote import DeviceRestartingError, RemoteDevice
 from service.devices.settings import processes_of
 from service.devices.supervisor import PACKAGES, Supervisor
-from service.extractor import Extractor
+from service.embedding.extractor import Extractor
 from tests.service.images import png
 from training.errors import DeviceError, ManifestError
 
@@ -140,7 +140,7 @@ import sys, time
 from pathlib import Path
 from service.devices.frames import Header, Kind
 from service.devices.remote import RemoteDevice, _Connection
-from service.extractor import Extractor
+from service.embedding.extractor import Extractor
 device = RemoteDevice.of(Path(sys.argv[1]))
 graph = Extractor.load(Path(sys.argv[2]), device=device).session.graph
 connection = _Connection(device.addresses[0], graph)._socket

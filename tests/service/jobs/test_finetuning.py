@@ -15,12 +15,13 @@ from click.testing import CliRunner, Result
 from service.cli import main
 from service.config import Settings
 from service.engine import Engine
-from service.finetuner import KIND
 from service.jobs import Presence, Runner, StopSignals, Worker
 from service.jobs.finetuning import FinetuneRunner
 from service.jobs.job import Job
-from service.parameters import FinetuneRequest
+from service.learning.finetuner import KIND
+from service.learning.train_options import TrainOptions
 from service.preparation import prepare
+from service.schemas.parameters import FinetuneRequest
 from service.store import (
     CANCELLED,
     FAILED,
@@ -31,7 +32,6 @@ from service.store import (
     StoreUnavailableError,
     SupportSet,
 )
-from service.train_options import TrainOptions
 from tests.service.conftest import batch
 from tests.service.images import png
 from training.finetune.run import Finetuned

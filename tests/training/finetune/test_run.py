@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.extractor import Extractor
+from service.embedding.extractor import Extractor
 from tests.conftest import cells_options
 from training.backbones import WeightsChoice, load_backbone
 from training.errors import DeviceError, FinetuneError, FinetuneStoppedError

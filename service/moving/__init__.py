@@ -1,0 +1,1 @@
+"""Heads onto another extractor: examples embedded again, versions compared, all of it or nothing."""
