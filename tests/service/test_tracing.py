@@ -100,5 +100,5 @@ def test_the_variables_that_switch_it_on(monkeypatch: pytest.MonkeyPatch) -> Non
         exporter_named({"OTEL_TRACES_EXPORTER": "jaeger"})
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     for environ in ({"OTEL_TRACES_EXPORTER": "otlp"}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x:4318"}):
-        with pytest.raises(TracingError, match=r"headstart\[otel\]"):
+        with pytest.raises(TracingError, match=r"requirements/otel\.txt"):
             exporter_named(environ)
