@@ -8,6 +8,7 @@ from service.api import begin_drain, create_app, end_streams
 from service.config import Settings
 from service.devices.remote import RemoteDevice
 from service.devices.settings import without_process
+from service.http.accepting import install_acceptor
 from service.http.wire import NoUpgrade, install_protocol, install_stop_signal
 from service.rundir import devices_folder
 from service.tracing import exporter_named, start_tracing
@@ -22,6 +23,7 @@ def rest_application(settings: Settings, parent: int) -> FastAPI:
     parent : process id of the server, which has started the processes of the devices, if there are any.
     """
     install_protocol()
+    install_acceptor()
     device = RemoteDevice.of(devices_folder(settings.home, parent))
     start_tracing(exporter_named(os.environ))
     app = create_app(settings if device else without_process(settings), device)
