@@ -96,9 +96,15 @@ class Acceptor:
 
     async def _open(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection, ssl=self._context)
+            _, spoken = await self._loop.connect_accepted_socket(
+                self._protocol, connection, ssl=self._context
+            )
         except OSError:  # of TLS too: the client has gone or does not speak it
             connection.close()
+            return
+        if self._is_closed:  # meanwhile: uvicorn has told those that were open then
+            protocol: Any = spoken
+            protocol.shutdown()
 
 
 def install_acceptor() -> None:

@@ -113,3 +113,23 @@ def test_a_closed_acceptor_takes_nobody(connections: list[str]) -> None:
                 await asyncio.wait_for(greeted(port), 0.3)
 
     asyncio.run(go())
+
+
+def test_a_connection_that_was_being_opened_at_the_end_is_told_of_it() -> None:
+    class Told(Greeting):
+        count = 0
+
+        def shutdown(self) -> None:
+            Told.count += 1
+
+    async def go() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            acceptor = Acceptor(listener, Told, None, [])
+            with socket.create_connection(listener.getsockname()):
+                while not acceptor._opening:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                acceptor.close()
+                await acceptor.wait_closed()
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+    assert Told.count == 1
