@@ -13,15 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from service.exchange.head_archive.contents import EMBEDDINGS, EXAMPLES, HEAD, INPUTS, MANIFEST
 from tests.fuzz.repairs import LENGTH_BYTES, repair_head_file
 
-MANIFEST, HEAD, EXAMPLES, EMBEDDINGS, INPUTS = (
-    "manifest.json",
-    "head.safetensors",
-    "examples.ndjson",
-    "embeddings.f32",
-    "inputs/",
-)
 METADATA = "__metadata__"
 END = bytes(2 * tarfile.BLOCKSIZE)
 # What is no value that the writer would write, or the last that it could.
