@@ -109,8 +109,7 @@ def measure(plan: Plan) -> Measured:
         require_same_answers(ours, others, paths[0])
         with stopped([ours, *others]):
             for target in (ours, *others):
-                with awake(target.pid):
-                    load.post(target.pid, target.url, listed, connections=8, seconds=WARM_UP_S)
+                post(target, listed, 8, WARM_UP_S)
             for _ in range(plan.rounds):
                 one_round(measured, plan, limit, listed, ours, others)
         add_memory(measured, server)
@@ -142,27 +141,24 @@ def one_round(
 ) -> None:
     """Everything once; the raw limit between the two rounds that are compared with it."""
 
-    def post(target: Target, connections: int, name: str | None = None) -> None:
-        with awake(target.pid):
-            found = load.post(
-                target.pid,
-                target.url,
-                listed,
-                connections=connections,
-                seconds=plan.seconds,
-                new=name is None,
-            )
-        measured.add(name or target.name, connections, found)
+    def add(target: Target, connections: int) -> None:
+        measured.add(target.name, connections, post(target, listed, connections, plan.seconds))
 
-    post(ours, 8)
+    add(ours, 8)
     measured.add(RAW, 0, limit.run(plan.seconds))
-    post(ours, 64)
+    add(ours, 64)
     for connections in CONNECTIONS:
         for target in others:
-            post(target, connections)
-    post(ours, 1)
+            add(target, connections)
+    add(ours, 1)
     measured.add(RAW_ONE, 0, limit.run(plan.seconds, processes=1))
-    post(ours, 8, CACHED)
+    measured.add(CACHED, 8, post(ours, listed, 8, plan.seconds, new=False))
+
+
+def post(target: Target, listed: Path, connections: int, seconds: int, *, new: bool = True) -> load.Round:
+    """One round of a server that is stopped before and after it."""
+    with awake(target.pid):
+        return load.post(target.pid, target.url, listed, connections=connections, seconds=seconds, new=new)
 
 
 @contextmanager
@@ -268,16 +264,11 @@ def add_int8(measured: Measured, plan: Plan) -> None:
         limit = stack.enter_context(raw.waiting(plan.extractor, paths))
         ours = Target(INT8, f"{server.url}/v1/heads/{HEAD}/predict", server.process.pid)
         stack.enter_context(stopped([ours]))
-        for round_ in range(-1, plan.rounds):
+        post(ours, listed, 8, WARM_UP_S)
+        for _ in range(plan.rounds):
             for connections in CONNECTIONS:
-                with awake(ours.pid):
-                    rate = load.post(
-                        ours.pid, ours.url, listed, connections=connections, seconds=plan.seconds, new=True
-                    )
-                if round_ >= 0:  # one to warm up
-                    measured.add(INT8, connections, rate)
-            if round_ >= 0:
-                measured.add(RAW_BESIDE_INT8, 0, limit.run(plan.seconds))
+                measured.add(INT8, connections, post(ours, listed, connections, plan.seconds))
+            measured.add(RAW_BESIDE_INT8, 0, limit.run(plan.seconds))
     serving_table.add_int8_ratios(measured, CONNECTIONS)
 
 
