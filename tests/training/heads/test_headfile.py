@@ -87,7 +87,9 @@ def test_any_bytes_are_refused(data):
         load_head(data)
 
 
-@pytest.mark.parametrize("length", [2**63, 2**64 - 1, 10**9, len(DATA)])
+@pytest.mark.parametrize(
+    "length", [2**63, 2**64 - 1, 10**9, len(DATA)], ids=["2**63", "2**64-1", "10**9", "whole"]
+)
 def test_a_huge_header_is_refused_before_it_is_read(length):
     with pytest.raises(HeadFileError, match="header"):
         load_head(length.to_bytes(8, "little") + DATA[8:])
