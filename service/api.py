@@ -1,11 +1,13 @@
 """The REST application: routes, errors, OpenAPI, and an engine for as long as it lives. Knows no BentoML."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from anyio import to_thread
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import metrics
 from service.access.documented import document_access
@@ -32,7 +34,35 @@ DESCRIPTION = (
 )
 
 
-def create_app(settings: Settings, device: Device | None = None) -> FastAPI:
+class Application(FastAPI):
+    """FastAPI behind middleware that answers for every error itself and knows a shorter way to some routes.
+
+    What FastAPI puts before its own middleware has nothing to do then, and took as long as a look into the
+    database.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._front: ASGIApp = super().__call__
+
+    def wrap(self, middleware: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Put middleware before what answers requests now."""
+        self._front = middleware(self._front)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+        else:
+            scope["app"] = self
+            await self._front(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        outermost: Any = super().build_middleware_stack()
+        inner: ASGIApp = outermost.app  # without what would answer to exceptions that nobody foresaw
+        return inner
+
+
+def create_app(settings: Settings, device: Device | None = None) -> Application:
     """Build the ASGI application; its lifespan starts and closes the engine.
 
     Parameters
@@ -51,7 +81,7 @@ def create_app(settings: Settings, device: Device | None = None) -> FastAPI:
             engine, app.state.engine = app.state.engine, None
             await to_thread.run_sync(engine.close)
 
-    app = FastAPI(
+    app = Application(
         title="Headstart",
         version=__version__,
         description=DESCRIPTION,
@@ -73,12 +103,12 @@ def create_app(settings: Settings, device: Device | None = None) -> FastAPI:
     document_access(app)
     install_repeats(app)
     install_error_handlers(app, note_refusal)
-    app.add_middleware(Lane, stops=_stops(), refusal=refusal)
-    app.add_middleware(OnceOnly)
+    app.wrap(lambda inner: Lane(inner, _stops(), refusal))
+    app.wrap(OnceOnly)
     if is_tracing():
-        app.add_middleware(Traced)
-    app.add_middleware(Envelope)
-    app.add_middleware(LingeringClose)
+        app.wrap(Traced)
+    app.wrap(Envelope)
+    app.wrap(LingeringClose)
     return app
 
 

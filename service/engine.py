@@ -4,7 +4,8 @@ Knows when a process is ready.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from service.cache import LruCache
 from service.config import Settings
@@ -29,6 +30,7 @@ from service.review.adviser import Adviser
 from service.review.checker import Checker
 from service.store import Caller, Store
 from service.waiting.admission import Admission
+from service.waiting.gathering import Gathering
 from service.waiting.turns import Turns
 from service.waiting.watching import Watchers
 
@@ -36,13 +38,17 @@ logger = logging.getLogger("headstart.engine")
 
 # While the process of a device works for one thread, another one decodes: enough of them to keep both busy.
 WAITING_FOR_DEVICE = 16
+# Small requests that share a turn of a core. Of a device, each has its own.
+BRIEF_TOGETHER = int(__import__("os").environ.get("BT", "4"))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Engine:
     """The parts of one server process, as one caller may use them.
 
-    `Engine.start` returns when the process is ready to answer; `of` gives its parts to a caller.
+    `Engine.start` returns when the process is ready to answer; `of` gives its parts to a caller. What is
+    made of them is made when it is first asked for: a prediction needs little of it, and each request is a
+    caller.
     """
 
     settings: Settings
@@ -57,18 +63,6 @@ class Engine:
     keeper: Keeper
     watchers: Watchers
     sweeper: Sweeper
-    learner: Learner
-    predictor: Predictor
-    panels: Panels
-    panel_predictor: PanelPredictor
-    checker: Checker
-    adviser: Adviser
-    evaluator: Evaluator
-    exporter: Exporter
-    importer: Importer
-    archives: HeadArchives
-    finetuner: Finetuner
-    mover: Mover
 
     @classmethod
     def start(cls, settings: Settings, device: Device | None = None) -> "Engine":
@@ -94,22 +88,22 @@ class Engine:
             if is_own
             else Turns(max(settings.core_count, WAITING_FOR_DEVICE))
         )
+        gathering = Gathering(turns, BRIEF_TOGETHER if is_own else 1)
         embedders = Embedders(
-            [embedder_of(extractor, store, settings, turns) for extractor in extractors],
-            registry,
-            lambda row: open_registered(row, registry, settings, turns, device),
-            lambda digest: opening_other(digest, store, settings, turns, device),
+            [embedder_of(extractor, store, settings, gathering) for extractor in extractors],
+            store,
+            lambda row: open_registered(row, registry, settings, gathering, device),
+            lambda digest: opening_other(digest, store, settings, gathering, device),
             most_registered=settings.registered_extractors,
         )
         writer = EmbeddingWriter(store, max_bytes=settings.store_cache_bytes)
         heads: HeadCache = LruCache(settings.head_cache_bytes)
         panel_memory = PanelMemory(settings.stack_cache_bytes, threads=settings.thread_count)
-        return cls._of(
+        return cls(
             settings=settings,
             admission=Admission(
                 most=settings.max_in_progress,
-                cores=share,
-                turns=turns,
+                gathering=gathering,
                 timeout_s=settings.request_timeout_s,
             ),
             turns=turns,
@@ -132,69 +126,59 @@ class Engine:
     def of(self, caller: Caller) -> "Engine":
         """The same process for a caller: its tenant's heads, and changes written down as its own.
 
-        Extractors, caches, threads and connections are shared; what is cheap is made anew.
+        Extractors, caches, threads and connections are shared.
         """
         store = self.store.of(caller)
-        return self._of(
-            settings=self.settings,
-            admission=self.admission,
-            turns=self.turns,
-            device=self.device,
-            store=store,
-            embedders=self.embedders.of(store),
-            writer=self.writer.of(store),
-            heads=self.heads,
-            panel_memory=self.panel_memory,
-            keeper=self.keeper,
-            watchers=self.watchers,
-            sweeper=self.sweeper,
-        )
+        return replace(self, store=store, embedders=self.embedders.of(store), writer=self.writer.of(store))
 
-    @classmethod
-    def _of(
-        cls,
-        *,
-        settings: Settings,
-        admission: Admission,
-        turns: Turns,
-        device: Device | None,
-        store: Store,
-        embedders: Embedders,
-        writer: EmbeddingWriter,
-        heads: HeadCache,
-        panel_memory: PanelMemory,
-        keeper: Keeper,
-        watchers: Watchers,
-        sweeper: Sweeper,
-    ) -> "Engine":
-        """Everything that knows a store, on this one."""
-        predictor = Predictor(store, embedders, writer, heads)
-        return cls(
-            settings=settings,
-            admission=admission,
-            turns=turns,
-            device=device,
-            store=store,
-            embedders=embedders,
-            writer=writer,
-            heads=heads,
-            panel_memory=panel_memory,
-            keeper=keeper,
-            watchers=watchers,
-            sweeper=sweeper,
-            learner=Learner(store, embedders, keeper, keep_inputs=settings.keep_inputs),
-            checker=Checker(store, embedders),
-            adviser=Adviser(store, embedders),
-            predictor=predictor,
-            panels=Panels(store, embedders, predictor, panel_memory, max_heads=settings.max_heads),
-            panel_predictor=PanelPredictor(writer, panel_memory.beside),
-            evaluator=Evaluator(store, embedders, predictor, writer),
-            exporter=Exporter(store, embedders, predictor),
-            importer=Importer(store, embedders, keep_inputs=settings.keep_inputs),
-            archives=HeadArchives(store, embedders, settings),
-            finetuner=Finetuner(store),
-            mover=Mover(store, embedders, keep=settings.store_cache_bytes > 0),
-        )
+    @cached_property
+    def predictor(self) -> Predictor:
+        return Predictor(self.store, self.embedders, self.writer, self.heads)
+
+    @cached_property
+    def learner(self) -> Learner:
+        return Learner(self.store, self.embedders, self.keeper, keep_inputs=self.settings.keep_inputs)
+
+    @cached_property
+    def checker(self) -> Checker:
+        return Checker(self.store, self.embedders)
+
+    @cached_property
+    def adviser(self) -> Adviser:
+        return Adviser(self.store, self.embedders)
+
+    @cached_property
+    def panels(self) -> Panels:
+        most = self.settings.max_heads
+        return Panels(self.store, self.embedders, self.predictor, self.panel_memory, max_heads=most)
+
+    @cached_property
+    def panel_predictor(self) -> PanelPredictor:
+        return PanelPredictor(self.writer, self.panel_memory.beside)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        return Evaluator(self.store, self.embedders, self.predictor, self.writer)
+
+    @cached_property
+    def exporter(self) -> Exporter:
+        return Exporter(self.store, self.embedders, self.predictor)
+
+    @cached_property
+    def importer(self) -> Importer:
+        return Importer(self.store, self.embedders, keep_inputs=self.settings.keep_inputs)
+
+    @cached_property
+    def archives(self) -> HeadArchives:
+        return HeadArchives(self.store, self.embedders, self.settings)
+
+    @cached_property
+    def finetuner(self) -> Finetuner:
+        return Finetuner(self.store)
+
+    @cached_property
+    def mover(self) -> Mover:
+        return Mover(self.store, self.embedders, keep=self.settings.store_cache_bytes > 0)
 
     def close(self) -> None:
         """Finish what is queued and let go of everything."""

@@ -13,5 +13,8 @@ def configure_logging(level: str) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+    # What no line shows is not looked up: where in the code it was logged, and by which thread.
+    logging._srcfile = None
+    logging.logThreads = logging.logMultiprocessing = False
     # It warns of every malformed form, which the client is told anyway.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)

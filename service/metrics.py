@@ -71,6 +71,9 @@ VERSIONS = Counter("headstart_versions_trained", "Head versions trained.")
 # Looked up once for each combination of labels rather than at each observation.
 _stage = lru_cache(STAGE_SECONDS.labels)
 _source = lru_cache(EMBEDDINGS.labels)
+_requests = lru_cache(REQUESTS.labels)
+_request_seconds = lru_cache(REQUEST_SECONDS.labels)
+_predictions = lru_cache(PREDICTIONS.labels)
 
 
 def observe_stage(name: str, seconds: float) -> None:
@@ -79,9 +82,23 @@ def observe_stage(name: str, seconds: float) -> None:
     record_stage(name, seconds)
 
 
+def observe_request(method: str, route: str, status: int, seconds: float) -> None:
+    """Count and observe an answered request; `route` is one of the paths that there are."""
+    _requests(method, route, status).inc()
+    _request_seconds(method, route).observe(seconds)
+
+
 def count_embeddings(source: str, count: int) -> None:
     """Count `headstart_embeddings{source=source}`."""
-    _source(source).inc(count)
+    if count:
+        _source(source).inc(count)
+
+
+def count_predictions(inputs: int, unknown: int) -> None:
+    """Count `headstart_predictions` of some inputs, so many of them unknown."""
+    for is_unknown, count in (("true", unknown), ("false", inputs - unknown)):
+        if count:
+            _predictions(is_unknown).inc(count)
 
 
 @contextmanager

@@ -27,6 +27,6 @@ def rest_application(settings: Settings, parent: int) -> FastAPI:
     device = RemoteDevice.of(devices_folder(settings.home, parent))
     start_tracing(exporter_named(os.environ))
     app = create_app(settings if device else without_process(settings), device)
-    app.add_middleware(NoUpgrade)
+    app.wrap(NoUpgrade)
     install_stop_signal(lambda: begin_drain(app), lambda: end_streams(app), drain_s=settings.drain_s)
     return app

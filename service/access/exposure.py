@@ -3,6 +3,7 @@
 Knows the store and the settings. Does not know how a server is started.
 """
 
+from functools import lru_cache
 from ipaddress import ip_address
 
 from service.config import Settings
@@ -16,6 +17,7 @@ class ExposedError(HeadstartError):
     code = "exposed"
 
 
+@lru_cache
 def is_address(text: str) -> bool:
     """Whether a text is an IP address."""
     try:
@@ -25,6 +27,7 @@ def is_address(text: str) -> bool:
     return True
 
 
+@lru_cache
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches an address. Of names, `localhost` is such a one."""
     if not is_address(address):

@@ -6,13 +6,13 @@ its bytes, an extractor by its digest. Knows no heads and no HTTP.
 """
 
 import contextvars
-import copy
 import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from service.cache import LruCache
 from service.devices.sessions import DeviceBusyError
 from service.embedding.extractor import Extractor
 from service.store import Store
+from service.views import view_of
+from service.waiting.gathering import Gathering
 from service.waiting.patience import Patience, current_patience
-from service.waiting.turns import Turns
 from training.errors import InputError
 
 Vector = npt.NDArray[np.float32]
@@ -75,7 +76,7 @@ class Embedder:
     ----------
     extractor : a loaded extractor.
     store : where embeddings are kept for all processes.
-    turns : who decodes and embeds when; shared by the extractors of a process.
+    gathering : who decodes and embeds when, and with whom; shared by the extractors of a process.
     memory_cache_bytes : bound of the cache in memory.
     origin : where a registered extractor comes from; None for one of HEADSTART_EXTRACTORS.
     """
@@ -85,7 +86,7 @@ class Embedder:
         extractor: Extractor,
         store: Store,
         *,
-        turns: Turns,
+        gathering: Gathering,
         memory_cache_bytes: int,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
@@ -95,8 +96,8 @@ class Embedder:
         self._space = store.embeddings.space(extractor.digest)
         # By space, so that a tenant does not learn from its answers what another has embedded.
         self._memory: LruCache[tuple[str, str], Vector] = LruCache(memory_cache_bytes)
-        self._turns = turns
-        self._joining = ThreadPoolExecutor(turns.at_once, thread_name_prefix="embed")
+        self._gathering = gathering
+        self._joining = ThreadPoolExecutor(gathering.turns.at_once, thread_name_prefix="embed")
         self._closed = threading.Event()
 
     @property
@@ -108,7 +109,7 @@ class Embedder:
         """The same extractor, threads and memory on the store of another caller."""
         if store is self._store:
             return self
-        view = copy.copy(self)
+        view = view_of(self)
         view._store = store
         view._space = store.embeddings.space(self.extractor.digest)
         return view
@@ -221,7 +222,7 @@ class Embedder:
 
         joined = [
             self._joining.submit(contextvars.copy_context().run, work)
-            for _ in range(min(self._turns.at_once, len(chunks)) - 1)
+            for _ in range(min(self._gathering.turns.at_once, len(chunks)) - 1)
         ]
         try:
             parts = work()
@@ -236,35 +237,59 @@ class Embedder:
     def _compute_chunk(
         self, chunk: Chunk, doomed: threading.Event | None, patience: Patience, brief: bool
     ) -> _Work:
-        with self._turns.turn(patience, brief=brief):
-            if self._closed.is_set():
-                raise patience.expired()
-            try:
-                return self._decode_and_embed(chunk, doomed, patience)
-            except DeviceBusyError as error:
-                raise patience.expired() from error
+        part = _Part(self.extractor, chunk, doomed, patience)
+        try:
+            if brief and self.extractor.batch_size == 1:
+                self._gathering.share(
+                    (partial(self._require_open, patience), part.decode, part.embed), patience
+                )
+            else:
+                with self._gathering.turns.turn(patience, brief=brief):
+                    self._require_open(patience)
+                    part.decode()
+                    part.embed()
+        except DeviceBusyError as error:
+            raise patience.expired() from error
+        return part.work
 
-    def _decode_and_embed(self, chunk: Chunk, doomed: threading.Event | None, patience: Patience) -> _Work:
-        part = _Work()
+    def _require_open(self, patience: Patience) -> None:
+        if self._closed.is_set():
+            raise patience.expired()
+
+
+class _Part:
+    """A chunk of a batch on its way through an extractor."""
+
+    def __init__(
+        self, extractor: Extractor, chunk: Chunk, doomed: threading.Event | None, patience: Patience
+    ) -> None:
+        self.work = _Work()
+        self._extractor = extractor
+        self._chunk = chunk
+        self._doomed = doomed
+        self._patience = patience
+        self._images: dict[str, npt.NDArray[np.uint8]] = {}
+
+    def decode(self) -> None:
         start = time.perf_counter()
-        images: dict[str, npt.NDArray[np.uint8]] = {}
-        for key, data in chunk:
+        for key, data in self._chunk:
             try:
-                images[key] = self.extractor.decode(data)
+                self._images[key] = self._extractor.decode(data)
             except InputError as error:
-                part.errors[key] = error
-        decoded = time.perf_counter()
-        if doomed is not None and part.errors:
-            doomed.set()
-        if images and not (doomed and doomed.is_set()):
-            embeddings = self.extractor.embed(list(images.values()), within_s=patience.left_s)
+                self.work.errors[key] = error
+        self.work.decode_s = time.perf_counter() - start
+        metrics.observe_stage("decode", self.work.decode_s)
+        if self._doomed is not None and self.work.errors:
+            self._doomed.set()
+
+    def embed(self) -> None:
+        start = time.perf_counter()
+        if self._images and not (self._doomed and self._doomed.is_set()):
+            rows = self._extractor.embed(list(self._images.values()), within_s=self._patience.left_s)
             # Each on its own: a view would keep the whole batch in memory.
-            part.vectors = {key: _own(row) for key, row in zip(images, embeddings, strict=True)}
-        part.decode_s = decoded - start
-        part.embed_s = time.perf_counter() - decoded
-        metrics.observe_stage("decode", part.decode_s)
-        metrics.observe_stage("embed", part.embed_s)
-        return part
+            self.work.vectors = {key: _own(row) for key, row in zip(self._images, rows, strict=True)}
+        self.work.embed_s = time.perf_counter() - start
+        metrics.observe_stage("embed", self.work.embed_s)
 
 
 def _own(row: Vector) -> Vector:

@@ -3,9 +3,7 @@
 Knows which are loaded. Does not know where a registered one comes from, nor how one embeds.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,8 @@ from service.embedding.registry import Registry
 from service.errors import ApiError
 from service.shelf import Shelf
 from service.store import ExtractorRow, ExtractorUnavailableError, Store
-from service.waiting.turns import Turns
+from service.views import view_of
+from service.waiting.gathering import Gathering
 from training.errors import ManifestError
 from training.variant import FLOAT
 
@@ -32,7 +31,7 @@ class Embedders:
     Parameters
     ----------
     embedders : those of HEADSTART_EXTRACTORS, loaded from start to end. The first is the default.
-    registry : where the others are found.
+    store : where the others are found, and where embeddings are kept.
     opening : from a registered extractor to its embedder.
     opening_other : from a digest to what loads an extractor of HEADSTART_EXTRACTORS in the precision
         that it names; None if it names none of them.
@@ -42,7 +41,7 @@ class Embedders:
     def __init__(
         self,
         embedders: Sequence[Embedder],
-        registry: Registry,
+        store: Store,
         opening: Callable[[ExtractorRow], Embedder],
         opening_other: Callable[[str], Callable[[], Embedder] | None],
         *,
@@ -51,27 +50,24 @@ class Embedders:
         self._by_name = {embedder.extractor.name: embedder for embedder in embedders}
         self._by_digest = {embedder.extractor.digest: embedder for embedder in embedders}
         self._default = embedders[0]
-        self._registry = registry
+        self._store = store
         self._opening = opening
         self._opening_other = opening_other
         self._registered: Shelf[str, Embedder] = Shelf(most_registered)
 
     def of(self, store: Store) -> "Embedders":
         """The same extractors for another caller: those that it sees, on its store."""
-        view = copy.copy(self)
-        view._registry = replace(self._registry, store=store)
-        view._by_name = {name: embedder.of(store) for name, embedder in self._by_name.items()}
-        view._by_digest = {embedder.extractor.digest: embedder for embedder in view._by_name.values()}
-        view._default = view._by_name[self._default.extractor.name]
+        view = view_of(self)
+        view._store = store
         return view
 
     def __iter__(self) -> Iterator[Embedder]:
         """Those of HEADSTART_EXTRACTORS."""
-        return iter(self._by_name.values())
+        return (embedder.of(self._store) for embedder in self._by_name.values())
 
     @property
     def default(self) -> Embedder:
-        return self._default
+        return self._default.of(self._store)
 
     def named(self, name: str | None) -> Embedder:
         """The embedder of an extractor's name, loaded if it is a registered one; the default without a name.
@@ -84,9 +80,9 @@ class Embedders:
             It cannot be loaded now.
         """
         if name is None:
-            return self._default
+            return self.default
         if name in self._by_name:
-            return self._by_name[name]
+            return self._by_name[name].of(self._store)
         return self._loaded(self.row(name))
 
     def with_digest(self, digest: str) -> Embedder:
@@ -116,16 +112,13 @@ class Embedders:
         embedder = self.loaded(digest)
         if embedder is not None:
             return embedder
-        row = self._registry.store.extractors.with_digest(digest)
+        row = self._store.extractors.with_digest(digest)
         return self._other(digest) if row is None else self._loaded(row)
 
     def loaded(self, digest: str) -> Embedder | None:
         """The embedder of a digest, if its extractor is loaded."""
-        there = self._by_digest.get(digest)
-        if there is None:
-            registered = self._registered.peek(digest)
-            there = registered and registered.of(self._registry.store)
-        return there
+        there = self._by_digest.get(digest) or self._registered.peek(digest)
+        return there and there.of(self._store)
 
     def row(self, name: str) -> ExtractorRow:
         """The registered extractor of a name.
@@ -135,7 +128,7 @@ class Embedders:
         ApiError
             404: there is none.
         """
-        row = self._registry.store.extractors.named(name)
+        row = self._store.extractors.named(name)
         if row is None:
             loaded = ", ".join(self._by_name)
             registered = ", ".join(row.name for row in self.registered()) or "none"
@@ -147,7 +140,7 @@ class Embedders:
 
     def registered(self) -> list[ExtractorRow]:
         """The registered extractors, by name, without those that are loaded from start to end."""
-        rows = self._registry.store.extractors.list()
+        rows = self._store.extractors.list()
         return [row for row in rows if row.name not in self._by_name and row.digest not in self._by_digest]
 
     def every_loaded(self) -> tuple[Embedder, ...]:
@@ -161,21 +154,19 @@ class Embedders:
 
     def _other(self, digest: str) -> Embedder | None:
         opening = self._opening_other(digest)
-        return None if opening is None else self._registered.get(digest, opening).of(self._registry.store)
+        return None if opening is None else self._registered.get(digest, opening).of(self._store)
 
     def _loaded(self, row: ExtractorRow) -> Embedder:
         there = self._by_digest.get(row.digest)
-        if there is None:
-            registered = self._registered.get(row.digest, lambda: self._opening(row))
-            there = registered.of(self._registry.store)
-        return there
+        there = there or self._registered.get(row.digest, lambda: self._opening(row))
+        return there.of(self._store)
 
 
 def embedder_of(
     extractor: Extractor,
     store: Store,
     settings: Settings,
-    turns: Turns,
+    gathering: Gathering,
     *,
     origin: Mapping[str, Any] | None = None,
 ) -> Embedder:
@@ -184,14 +175,18 @@ def embedder_of(
     return Embedder(
         extractor,
         store,
-        turns=turns,
+        gathering=gathering,
         memory_cache_bytes=settings.memory_cache_bytes,
         origin=origin,
     )
 
 
 def open_registered(
-    row: ExtractorRow, registry: Registry, settings: Settings, turns: Turns, device: Device | None = None
+    row: ExtractorRow,
+    registry: Registry,
+    settings: Settings,
+    gathering: Gathering,
+    device: Device | None = None,
 ) -> Embedder:
     """Fetch and load a registered extractor; `device` as for `load_extractor`.
 
@@ -207,11 +202,11 @@ def open_registered(
     except ManifestError as error:
         registry.discard(row.digest)
         raise ExtractorUnavailableError(row.name, error) from error
-    return embedder_of(extractor, registry.store, settings, turns, origin=row.origin)
+    return embedder_of(extractor, registry.store, settings, gathering, origin=row.origin)
 
 
 def opening_other(
-    digest: str, store: Store, settings: Settings, turns: Turns, device: Device | None = None
+    digest: str, store: Store, settings: Settings, gathering: Gathering, device: Device | None = None
 ) -> Callable[[], Embedder] | None:
     """What loads an extractor of HEADSTART_EXTRACTORS in the precision whose rows a digest names.
 
@@ -227,16 +222,21 @@ def opening_other(
         folder = settings.extractor_folder(name)
         precision = precision_with_digest(folder, digest)
         if precision is not None:
-            return partial(_open_in, precision, folder, store, settings, turns, device)
+            return partial(_open_in, precision, folder, store, settings, gathering, device)
     return None
 
 
 def _open_in(
-    precision: str, folder: Path, store: Store, settings: Settings, turns: Turns, device: Device | None
+    precision: str,
+    folder: Path,
+    store: Store,
+    settings: Settings,
+    gathering: Gathering,
+    device: Device | None,
 ) -> Embedder:
     try:
         extractor = load_extractor(folder, settings, device, precision=precision)
     except ManifestError as error:
         advice = "write its files anew, or move the head to another extractor"
         raise ExtractorUnavailableError(folder.name, error, advice) from error
-    return embedder_of(extractor, store, settings, turns)
+    return embedder_of(extractor, store, settings, gathering)

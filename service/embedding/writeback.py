@@ -4,7 +4,6 @@ Embeddings are a cache: what a crash loses is computed again. Those of examples 
 committed together with their examples.
 """
 
-import copy
 import logging
 import queue
 import threading
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.store import Store, StoreError
+from service.views import view_of
 
 logger = logging.getLogger("headstart.writeback")
 
@@ -47,7 +47,7 @@ class EmbeddingWriter:
 
     def of(self, store: Store) -> "EmbeddingWriter":
         """The same queue and thread for the embeddings of another caller."""
-        view = copy.copy(self)
+        view = view_of(self)
         view._store = store
         return view
 

@@ -13,7 +13,6 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -77,8 +76,8 @@ class Envelope:
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # the HTTP server leaves the body out
         start = time.perf_counter()
-        given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
-        request_id = given if ACCEPTED_REQUEST_ID.fullmatch(given) else new_request_id()
+        given = dict(scope["headers"]).get(REQUEST_ID_NAME, b"").decode("latin-1")
+        request_id = given if given and ACCEPTED_REQUEST_ID.fullmatch(given) else new_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
         status = 0
 
@@ -114,8 +113,7 @@ def _log(scope: Scope, status: int, seconds: float, request_id: str) -> None:
 
 def _observe(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "unmatched")
-    metrics.REQUESTS.labels(scope["method"], route, status).inc()
-    metrics.REQUEST_SECONDS.labels(scope["method"], route).observe(seconds)
+    metrics.observe_request(scope["method"], route, status, seconds)
 
 
 def refusal(request: Request, error: Exception) -> Response | None:

@@ -64,6 +64,14 @@ class Stop:
             raise NotPlainError(f"{self.route.path}: query parameters must be one model")
         return model
 
+    @cached_property
+    def by_default(self) -> BaseModel | None:
+        """The query parameters where none is given; None if one is needed."""
+        try:
+            return self.query_model.model_validate({}) if self.query_model else None
+        except ValidationError:
+            return None
+
     def values(self, request: Request, path: Mapping[str, str]) -> dict[str, Any] | None:
         """Path and query parameters by name; None if FastAPI has to see to them."""
         own = self.route.dependant
@@ -73,6 +81,9 @@ class Stop:
             if errors:
                 return None
         if self.query_model is None:
+            return values
+        if not request.scope["query_string"] and self.by_default is not None:
+            values[own.query_params[0].name] = self.by_default
             return values
         query = request.query_params.multi_items()
         given = dict(query)

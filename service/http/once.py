@@ -32,6 +32,7 @@ from service.store import KeptAnswer, Once, RequestInProgressError, Store, Store
 logger = logging.getLogger("headstart.api")
 
 HEADER = "Idempotency-Key"
+HEADER_NAME = HEADER.lower().encode("ascii")
 REPEATED_HEADER = "Idempotency-Replayed"
 MAX_KEY_LENGTH = 255
 ATTEMPT = "attempt"  # where a request's state has it
@@ -142,7 +143,7 @@ class OnceOnly:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or HEADER not in Headers(scope=scope):
+        if scope["type"] != "http" or HEADER_NAME not in dict(scope["headers"]):
             await self.app(scope, receive, send)
             return
         attempt = Attempt(receive, send)

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from service.errors import ApiError
 
@@ -28,18 +28,19 @@ async def body_chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes,
     """
     _check_encoding(request.headers)
     _check_length(request.headers, max_bytes)
-    received = 0
-    try:
-        async with aclosing(request.stream()) as stream:
-            async for chunk in stream:
-                received += len(chunk)
-                if received > max_bytes:
-                    raise _too_large(max_bytes)
-                if chunk:
-                    yield chunk
-    except ClientDisconnect:
-        message = f"the client closed the connection after {received} bytes of the body"
-        raise ApiError(400, "incomplete_body", message, headers=CLOSE) from None
+    received, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            text = f"the client closed the connection after {received} bytes of the body"
+            raise ApiError(400, "incomplete_body", text, headers=CLOSE)
+        chunk: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
+        received += len(chunk)
+        if received > max_bytes:
+            raise _too_large(max_bytes)
+        if chunk:
+            yield chunk
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

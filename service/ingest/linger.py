@@ -6,8 +6,9 @@ within bounds, before the connection closes (the "lingering close" of web server
 Knows no route and no error; wraps an ASGI application from outside.
 """
 
+from collections.abc import Mapping
+
 import anyio
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_LINGER_BYTES = 1 << 30
@@ -41,7 +42,7 @@ class LingeringClose:
         self.max_idle_s = max_idle_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _has_body(Headers(scope=scope)):
+        if scope["type"] == "http" and _has_body(dict(scope["headers"])):
             exchange = _Exchange(self, receive, send)
             await self.app(scope, exchange.receive, exchange.send)
         else:
@@ -64,8 +65,8 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             # Without a Content-Length only the end of the stream tells the client that it has all.
-            whole = "content-length" in Headers(raw=message["headers"])
-            self._lingers = whole and message["status"] >= FIRST_ERROR_STATUS
+            is_error = message["status"] >= FIRST_ERROR_STATUS
+            self._lingers = is_error and b"content-length" in dict(message["headers"])
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
         if not (last and self._lingers and self._unread):
             await self._send(message)
@@ -84,5 +85,5 @@ class _Exchange:
                     return
 
 
-def _has_body(headers: Headers) -> bool:
-    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+def _has_body(headers: Mapping[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"

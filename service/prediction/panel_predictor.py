@@ -144,6 +144,5 @@ class PanelPredictor:
 
 def _counted(answers: list[dict[str, Any]], predicted: list[StackPrediction]) -> list[dict[str, Any]]:
     unknown = sum(int(one.unknown.sum()) for one in predicted)
-    metrics.PREDICTIONS.labels("true").inc(unknown)
-    metrics.PREDICTIONS.labels("false").inc(len(answers) - unknown)
+    metrics.count_predictions(len(answers), unknown)
     return answers

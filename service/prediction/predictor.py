@@ -80,9 +80,7 @@ class Predictor:
             prediction = head.predict(intake.matrix(), threshold=threshold)
         end = time.perf_counter()
         self._writer.add(embedder.extractor.digest, intake.embedded.computed)
-        unknown = int(prediction.unknown.sum())
-        metrics.PREDICTIONS.labels("true").inc(unknown)
-        metrics.PREDICTIONS.labels("false").inc(len(prediction.unknown) - unknown)
+        metrics.count_predictions(len(prediction.unknown), int(prediction.unknown.sum()))
         timings_s = {
             "decode": intake.embedded.decode_s,
             "embed": intake.embedded.embed_s,

@@ -49,7 +49,7 @@ async def known_parameters(request: Request) -> None:
     ApiError
         422 `invalid_parameter`.
     """
-    if not request.query_params:
+    if not request.scope["query_string"]:
         return
     known = _query_names(request.scope["route"].dependant)
     for name in request.query_params:

@@ -31,7 +31,7 @@ async def create_embeddings(
     request: Request, engine: EngineOf, query: Annotated[EmbeddingParameters, Query()]
 ) -> Response:
     """Embed inputs. Inputs that were embedded before come from the cache."""
-    async with engine.admission.admit(request):
+    with engine.admission.admit(request):
         batch = await read_batch(request, engine.settings, labelled=False)
         parameters = with_body(query, batch.options)
         brief, inputs = engine.admission.answer_brief, len(batch.inputs)

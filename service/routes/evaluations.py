@@ -31,7 +31,7 @@ async def evaluate(
     An input under the label `__none__` is of none of the classes. An input of a multi-label head has all the
     labels that it is given.
     """
-    async with engine.admission.admit(request):
+    with engine.admission.admit(request):
         batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
         parameters = with_body(query, batch.options)
         evaluated = await engine.admission.answer(

@@ -48,7 +48,7 @@ async def add_examples(
     Answers 200 if every example is there already under the same label: nothing changes, nothing is trained.
     Under another label it is a conflict in a single-label head, and a further label in a multi-label head.
     """
-    async with engine.admission.admit(request):
+    with engine.admission.admit(request):
         batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
         parameters = with_body(query, batch.options)
         taught = await engine.admission.answer(

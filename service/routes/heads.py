@@ -51,7 +51,7 @@ async def put_head(
     none of the classes. With `keep_inputs=false` only the embeddings of the examples are stored, and what a
     replaced head kept is deleted.
     """
-    async with engine.admission.admit(request):
+    with engine.admission.admit(request):
         batch = await read_batch(request, engine.settings, labelled=True, label=query.label)
         parameters = with_body(query, batch.options)
         taught = await engine.admission.answer(

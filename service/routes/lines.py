@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from service.engine import Engine
 from service.errors import ApiError, ItemError, api_error
 from service.ingest import Batch
-from service.waiting.admission import Admission
+from service.waiting.admission import Admission, Place
 from training.errors import HeadstartError
 
 logger = logging.getLogger("headstart.lines")
@@ -42,8 +41,11 @@ class Answered:
 
 def wants_lines(request: Request) -> bool:
     """Whether the client asks for lines before it asks for JSON."""
+    accept = ",".join(request.headers.getlist("accept"))
+    if "ndjson" not in accept.lower():
+        return False
     asked: dict[str, float] = {}
-    for part in ",".join(request.headers.getlist("accept")).split(","):
+    for part in accept.split(","):
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         asked[name] = max(asked.get(name, 0.0), _weight(parameters))
     lines = max((asked.get(name, 0.0) for name in OTHER_NAMES), default=0.0)
@@ -70,7 +72,7 @@ class LineResponse(StreamingResponse):
     batch : with at least one item.
     work : from a part of the batch to its answers; called in threads, several at once.
     about : what the summary says beside its counts.
-    held : closed after the last line: the admission of the request.
+    place : of the request, left after the last line.
     """
 
     def __init__(
@@ -81,16 +83,18 @@ class LineResponse(StreamingResponse):
         work: Callable[[Batch], Answered],
         *,
         about: Mapping[str, Any],
-        held: AsyncExitStack,
+        place: Place,
     ) -> None:
-        self._held = held
+        self._place = place
         size = max(FEWEST_OF_SLICE, 2 * engine.settings.thread_count)
         stream = _stream(request, engine.admission, _slices(batch, size), batch, work, about)
         super().__init__(stream, headers=HEADERS, media_type=MEDIA_TYPE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._held:
+        try:
             await super().__call__(scope, receive, send)
+        finally:
+            self._place.leave()
 
 
 async def _stream(

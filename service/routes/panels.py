@@ -1,6 +1,5 @@
 """`/v1/predict`: inputs in, the predictions of many heads out, with one pass of each extractor."""
 
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Any
 
@@ -39,8 +38,7 @@ async def predict_many(
     `Accept: application/x-ndjson` each input is a line of its own, as soon as it is done; a last line has the
     `summary`.
     """
-    async with AsyncExitStack() as held:
-        await held.enter_async_context(engine.admission.admit(request))
+    with engine.admission.admit(request) as place:
         batch = await read_batch(request, engine.settings, labelled=False)
         parameters = with_body(query, batch.options)
         if not parameters.heads:
@@ -52,7 +50,7 @@ async def predict_many(
         _require_room(panel, 1, parameters.top_k)
         require_inputs(batch)
         work = partial(_work, engine, panel, parameters)
-        return LineResponse(request, engine, batch, work, about=_about(panel), held=held.pop_all())
+        return LineResponse(request, engine, batch, work, about=_about(panel), place=place.keep())
 
 
 def _work(engine: Engine, panel: Panel, parameters: PanelParameters, part: Batch) -> Answered:

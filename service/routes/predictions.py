@@ -1,6 +1,5 @@
 """`/v1/heads/{name}/predict`: inputs in, calibrated predictions out."""
 
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Any
 
@@ -38,8 +37,7 @@ async def predict(
     `Accept: application/x-ndjson` each input is a line of its own, as soon as it is done; a last line has the
     `summary`.
     """
-    async with AsyncExitStack() as held:
-        await held.enter_async_context(engine.admission.admit(request))
+    with engine.admission.admit(request) as place:
         batch = await read_batch(request, engine.settings, labelled=False)
         parameters = with_body(query, batch.options)
         if not wants_lines(request):
@@ -50,7 +48,7 @@ async def predict(
         require_inputs(batch)
         work = partial(_work, engine, number, found, parameters)
         about = {"head": name, "version": number}
-        return LineResponse(request, engine, batch, work, about=about, held=held.pop_all())
+        return LineResponse(request, engine, batch, work, about=about, place=place.keep())
 
 
 def _predict(engine: Engine, name: str, batch: Batch, parameters: PredictParameters) -> Response:

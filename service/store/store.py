@@ -1,6 +1,7 @@
 """The store: everything that is remembered, rows and blobs, behind one object. Knows no HTTP, no training."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
@@ -31,47 +32,70 @@ class Store:
     Several processes open the same ones; what one has committed, all see at their next call. A store is
     opened for a caller: it sees the heads, examples, versions, jobs, embeddings and extractors of one tenant
     only, and what it changes is written down as that caller's. `claims`, `keys`, `tenants`, `inputs`
-    and `overview` are of all tenants.
-
-    Attributes
-    ----------
-    heads : Heads
-    examples : Examples
-    versions : Versions
-    embeddings : Embeddings
-    inputs : Inputs
-    blobs : BlobStore
-    extractors : Extractors
-    jobs : Jobs
-    claims : Claims
-    audit : Audit
-    idempotency : Idempotency
-    keys : Keys
-    tenants : Tenants
-    overview : Overview
+    and `overview` are of all tenants. Each part is made when it is first asked for, as every request has a
+    store.
     """
 
     def __init__(self, database: Database, blobs: BlobStore, caller: Caller | None = None) -> None:
-        self.caller = caller = caller or Caller()
-        self._database = database
-        self.inputs = Inputs(database, blobs)
-        self.heads = Heads(database, self.inputs, caller)
-        self.examples = Examples(database, caller)
-        self.versions = Versions(database, caller)
-        self.embeddings = Embeddings(database, caller)
+        self.caller = caller or Caller()
         self.blobs = blobs
-        self.extractors = Extractors(database, caller)
-        self.jobs = Jobs(database, caller)
-        self.claims = Claims(database)
-        self.audit = Audit(database, caller)
-        self.idempotency = Idempotency(database, caller)
-        self.keys = Keys(database, caller)
-        self.tenants = Tenants(database, caller)
-        self.overview = Overview(database)
+        self._database = database
 
     def of(self, caller: Caller) -> "Store":
         """The same store for another caller; closing either closes both."""
         return Store(self._database, self.blobs, caller)
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        return Inputs(self._database, self.blobs)
+
+    @cached_property
+    def heads(self) -> Heads:
+        return Heads(self._database, self.inputs, self.caller)
+
+    @cached_property
+    def examples(self) -> Examples:
+        return Examples(self._database, self.caller)
+
+    @cached_property
+    def versions(self) -> Versions:
+        return Versions(self._database, self.caller)
+
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        return Embeddings(self._database, self.caller)
+
+    @cached_property
+    def extractors(self) -> Extractors:
+        return Extractors(self._database, self.caller)
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        return Jobs(self._database, self.caller)
+
+    @cached_property
+    def claims(self) -> Claims:
+        return Claims(self._database)
+
+    @cached_property
+    def audit(self) -> Audit:
+        return Audit(self._database, self.caller)
+
+    @cached_property
+    def idempotency(self) -> Idempotency:
+        return Idempotency(self._database, self.caller)
+
+    @cached_property
+    def keys(self) -> Keys:
+        return Keys(self._database, self.caller)
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        return Tenants(self._database, self.caller)
+
+    @cached_property
+    def overview(self) -> Overview:
+        return Overview(self._database)
 
     @classmethod
     def open(cls, database_url: str, blob_url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> "Store":

@@ -7,21 +7,24 @@ may take. Knows no route and no network.
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
 from service import metrics
 from service.errors import ApiError
+from service.waiting.crew import Crew
+from service.waiting.gathering import Gathering
 from service.waiting.patience import Patience, current_patience, set_patience
-from service.waiting.turns import Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Submit = Callable[[Callable[[], object]], object]
 
 TIMEOUT_HEADER = "X-Request-Timeout-S"
 # A client that goes while its answer is made is looked for only if that takes as long as this.
@@ -41,19 +44,16 @@ class Admission:
     Parameters
     ----------
     most : how many requests with inputs are in progress at once.
-    cores : the share of this process in the cores.
-    turns : what those that are answered wait for.
+    gathering : what those that are answered wait for.
     timeout_s : how long each of them may take, in seconds.
     """
 
-    def __init__(self, *, most: int, cores: int, turns: Turns, timeout_s: float) -> None:
+    def __init__(self, *, most: int, gathering: Gathering, timeout_s: float) -> None:
         self._most = most
         self._timeout_s = timeout_s
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="request")
-        # One prepares while the others embed. More would make the processor's caches colder: with one for
-        # each request, a prediction took a tenth longer.
-        self._brief = ThreadPoolExecutor(cores + 1, thread_name_prefix="brief")
-        self._turns = turns
+        self._brief = Crew(gathering.at_once, "brief")
+        self._gathering = gathering
         self._admitted: set[Patience] = set()
         self._answering = 0
         self._typical_s = 0.0
@@ -67,9 +67,8 @@ class Admission:
         """How many of them have been read, and are answered now or wait for that."""
         return self._answering
 
-    @asynccontextmanager
-    async def admit(self, request: Request) -> AsyncIterator[None]:
-        """Let a request in for the length of the block, with the patience of its header or of the settings.
+    def admit(self, request: Request) -> "Place":
+        """Let a request in for the length of a block, with the patience of its header or of the settings.
 
         Raises
         ------
@@ -87,17 +86,17 @@ class Admission:
         self._admitted.add(patience)
         metrics.IN_PROGRESS.inc()
         set_patience(patience)
-        try:
-            yield
-        finally:
-            self._admitted.discard(patience)
-            metrics.IN_PROGRESS.dec()
-            taken_s = time.monotonic() - patience.since
-            self._typical_s += 0.1 * (taken_s - self._typical_s)
+        return Place(self, patience)
+
+    def leave(self, patience: Patience) -> None:
+        """The end of a request that was let in."""
+        self._admitted.discard(patience)
+        metrics.IN_PROGRESS.dec()
+        self._typical_s += 0.1 * (time.monotonic() - patience.since - self._typical_s)
 
     async def answer(self, request: Request, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the work of an admitted request in a thread; it is given up if the client goes."""
-        return await self._answer(self._threads, request, partial(work, *args, **kwargs))
+        return await self._answer(self._threads.submit, request, partial(work, *args, **kwargs))
 
     async def answer_brief(
         self, request: Request, inputs: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -112,35 +111,50 @@ class Admission:
             429 `queue_full`: while its body was read, too many came for the time that it may take.
         """
         self._require_time(current_patience())
-        threads = self._brief if inputs <= FEW_INPUTS else self._threads
-        return await self._answer(threads, request, partial(work, *args, **kwargs))
+        if inputs > FEW_INPUTS:
+            return await self.answer(request, work, *args, **kwargs)
+        return await self._answer(self._brief.submit, request, partial(self._present, work, *args, **kwargs))
 
-    async def _answer(self, threads: Executor, request: Request, work: Callable[[], T]) -> T:
+    def _present(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._gathering.presence():
+            return work(*args, **kwargs)
+
+    async def _answer(self, submit: Submit, request: Request, work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
+        answered: asyncio.Future[T] = loop.create_future()
         patience = current_patience()
-        context = contextvars.copy_context()
         start = time.perf_counter()
+        has_begun = False
         watch: asyncio.Task[None] | None = None
+        timer: asyncio.TimerHandle
+
+        def begin() -> None:
+            nonlocal has_begun
+            has_begun = True
+            if answered.done():
+                return  # given up before
+            try:
+                metrics.observe_stage("wait", time.perf_counter() - start)
+                patience.require()
+                settle = partial(_settle, answered, work())
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is for who waits
+                settle = partial(_fail, answered, error)
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(settle)
+
+        def look() -> None:
+            nonlocal timer, watch
+            if patience.left_s > 0:
+                watch = watch or loop.create_task(_watch(request, patience))
+                timer = loop.call_later(min(patience.left_s, LONGEST_TIMER_S), look)
+            elif not has_begun:
+                answered.cancel()
+
         self._answering += 1
-
-        def begin() -> T:
-            metrics.observe_stage("wait", time.perf_counter() - start)
-            patience.require()
-            return work()
-
-        def begin_to_watch() -> None:
-            nonlocal watch
-            watch = loop.create_task(_watch(request, patience))
-
-        running = threads.submit(context.run, begin)
-        timers = [
-            loop.call_later(WATCH_AFTER_S, begin_to_watch),
-            loop.call_later(
-                min(patience.left_s, LONGEST_TIMER_S), running.cancel
-            ),  # without effect once it runs
-        ]
+        submit(partial(contextvars.copy_context().run, begin))
+        timer = loop.call_later(min(patience.left_s, WATCH_AFTER_S), look)
         try:
-            return await asyncio.wrap_future(running)
+            return await answered
         except asyncio.CancelledError:
             if patience.left_s <= 0 and not patience.gone:
                 raise patience.expired() from None
@@ -148,8 +162,7 @@ class Admission:
             raise
         finally:
             self._answering -= 1
-            for timer in timers:
-                timer.cancel()
+            timer.cancel()
             if watch is not None:
                 watch.cancel()
 
@@ -157,12 +170,12 @@ class Admission:
         """Give up what is in progress, and let go of the threads."""
         for patience in list(self._admitted):
             patience.gone = True
-        self._brief.shutdown(cancel_futures=True)
-        self._threads.shutdown(cancel_futures=True)
+        self._brief.close()
+        self._threads.shutdown()
 
     def _require_time(self, patience: Patience) -> None:
         """Refuse now what would only be given up later, after work that others wait for."""
-        wait_s, allowed_s = self._turns.wait_s(self._answering), patience.left_s
+        wait_s, allowed_s = self._gathering.turns.wait_s(self._answering), patience.left_s
         if wait_s > WORTH_WAITING * allowed_s:
             message = (
                 f"the requests before it take about {wait_s:.1f} s, too long for the {allowed_s:.1f} s that"
@@ -173,6 +186,44 @@ class Admission:
     def _full(self, message: str) -> ApiError:
         retry_after_s = min(max(round(self._typical_s), MIN_RETRY_AFTER_S), MAX_RETRY_AFTER_S)
         return ApiError(429, "queue_full", message, headers={"Retry-After": str(retry_after_s)})
+
+
+class Place:
+    """The place of a request that was let in: left at the end of a block, unless it is kept.
+
+    Whoever keeps it leaves it.
+    """
+
+    def __init__(self, admission: Admission, patience: Patience) -> None:
+        self._admission = admission
+        self._patience = patience
+        self._is_kept = False
+
+    def keep(self) -> "Place":
+        self._is_kept = True
+        return self
+
+    def leave(self) -> None:
+        self._admission.leave(self._patience)
+
+    def __enter__(self) -> "Place":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._is_kept:
+            self.leave()
+
+
+def _settle(answered: "asyncio.Future[T]", answer: T) -> None:
+    if not answered.done():
+        answered.set_result(answer)
+
+
+def _fail(answered: "asyncio.Future[T]", error: BaseException) -> None:
+    if not answered.done():
+        answered.set_exception(error)
 
 
 def _allowed_s(request: Request, most_s: float) -> float:

@@ -30,7 +30,7 @@ class Turns:
         self.at_once = at_once
         self._free = at_once
         self._free_for_brief = at_once if brief_at_once is None else min(brief_at_once, at_once)
-        self._brief_at_once = self._free_for_brief
+        self.brief_at_once = self._free_for_brief
         self._typical_s = 0.0
         self._waiting: deque[tuple[threading.Lock, bool]] = deque()
         self._lock = threading.Lock()
@@ -39,9 +39,13 @@ class Turns:
     def waiting(self) -> int:
         return len(self._waiting)
 
+    @property
+    def in_use(self) -> int:
+        return self.at_once - self._free
+
     def wait_s(self, before: int) -> float:
         """About how long brief work waits behind so many, by how long turns took of late, in seconds."""
-        return before * self._typical_s / self._brief_at_once
+        return before * self._typical_s / self.brief_at_once
 
     @contextmanager
     def turn(self, patience: Patience, *, brief: bool = False) -> Iterator[None]:
@@ -58,15 +62,25 @@ class Turns:
             504 `deadline_exceeded`: nobody waits for the work any more.
         """
         start = time.perf_counter()
+        with self.held(patience, brief=brief):
+            begun = time.perf_counter()
+            metrics.observe_stage("queue", begun - start)
+            yield
+            self.took(time.perf_counter() - begun)
+
+    @contextmanager
+    def held(self, patience: Patience, *, brief: bool = False) -> Iterator[None]:
+        """As `turn`, for who observes the times itself."""
         self._enter(patience, brief)
-        begun = time.perf_counter()
-        metrics.observe_stage("queue", begun - start)
         try:
             patience.require()
             yield
-            self._typical_s += SMOOTHING * (time.perf_counter() - begun - self._typical_s)
         finally:
             self._leave(brief)
+
+    def took(self, seconds: float) -> None:
+        """Tell how long work took that was done in a turn."""
+        self._typical_s += SMOOTHING * (seconds - self._typical_s)
 
     def _enter(self, patience: Patience, brief: bool) -> None:
         with self._lock:

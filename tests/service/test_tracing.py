@@ -1,7 +1,10 @@
 """Spans: of a request, of its stages in whatever thread, and none where nobody asked for them."""
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from fastapi.testclient import TestClient
@@ -11,8 +14,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from service.api import create_app
 from service.config import Settings
+from service.engine import Engine
+from service.http.envelope import Envelope
 from service.preparation import prepare
-from service.tracing import TracingError, exporter_named, is_tracing, start_tracing
+from service.tracing import Traced, TracingError, exporter_named, is_tracing, start_tracing
+from service.waiting.patience import ENDLESS
 from tests.service.images import png
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -67,6 +73,32 @@ def test_a_request_is_a_span_with_its_stages_below(
         assert request.start_time <= span.start_time <= span.end_time <= request.end_time
 
 
+def test_stages_belong_to_their_own_request_where_several_share_a_turn(
+    client: TestClient, exported: InMemorySpanExporter
+) -> None:
+    engine: Engine = client.app.state.engine  # type: ignore[attr-defined]
+    exported.clear()
+    senders = [
+        threading.Thread(target=client.post, args=("/v1/embeddings",), kwargs={"content": png(700 + number)})
+        for number in range(3)
+    ]
+    with ExitStack() as held:
+        for _ in range(engine.turns.at_once):
+            held.enter_context(engine.turns.turn(ENDLESS))
+        for sender in senders:
+            sender.start()
+        deadline = time.monotonic() + 30
+        while engine.admission.answering < 3 and time.monotonic() < deadline:
+            time.sleep(0.001)
+    for sender in senders:
+        sender.join()
+    spans = exported.get_finished_spans()
+    requests = {span.context.span_id for span in spans if span.name.startswith("POST")}
+    assert len(requests) == 3
+    for stage in ("decode", "embed"):
+        assert {span.parent and span.parent.span_id for span in spans if span.name == stage} == requests
+
+
 def test_a_refused_request_has_its_status(client: TestClient, exported: InMemorySpanExporter) -> None:
     exported.clear()
     client.post("/v1/heads/nobody/predict", content=png(1))
@@ -79,7 +111,11 @@ def test_a_refused_request_has_its_status(client: TestClient, exported: InMemory
 def test_nothing_is_traced_unless_it_is_asked_for(settings: Settings) -> None:
     start_tracing(exporter_named({}))
     assert not is_tracing()
-    assert not any("Traced" in str(layer.cls) for layer in create_app(settings).user_middleware)
+    layers = [create_app(settings)._front]
+    while (inner := getattr(layers[-1], "app", None)) is not None:
+        layers.append(inner)
+    assert any(isinstance(layer, Envelope) for layer in layers)
+    assert not any(isinstance(layer, Traced) for layer in layers)
 
 
 @pytest.mark.parametrize(

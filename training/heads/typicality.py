@@ -85,8 +85,13 @@ class Typicality:
             distances += gaps.min(axis=1)
         else:
             distances -= squares(plain_scores @ self.basis - self.origin)
-        knots = np.linspace(self.log_range[0], self.log_range[1], len(self.values))
-        return np.asarray(np.interp(log_distances(distances), knots, self.values), dtype=np.float32)
+        logs = log_distances(distances)
+        return np.asarray(np.interp(logs, self.knots, self.values), dtype=np.float32)
+
+    @cached_property
+    def knots(self) -> Doubles:
+        """(p,), where `values` are."""
+        return np.linspace(self.log_range[0], self.log_range[1], len(self.values))
 
     @cached_property
     def mean_length(self) -> float:

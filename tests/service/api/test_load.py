@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from service.api import create_app
 from service.config import Settings
-from service.engine import Engine
+from service.engine import BRIEF_TOGETHER, Engine
 from service.preparation import prepare
 from service.waiting.patience import ENDLESS
 from tests.service.api.conftest import photographs
@@ -20,13 +20,26 @@ from tests.service.images import png
 TIMEOUT = "X-Request-Timeout-S"
 
 
-@pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
-    settings = replace(settings, max_in_progress=3, request_timeout_s=30.0, threads=1)
+@contextmanager
+def serving(settings: Settings, *, most: int) -> Iterator[TestClient]:
+    settings = replace(settings, max_in_progress=most, request_timeout_s=30.0, threads=1)
     prepare(settings)
     with TestClient(create_app(settings)) as client:
         client.put("/v1/heads/pets", files=photographs(0, 6)).raise_for_status()
         yield client
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    with serving(settings, most=3) as client:
+        yield client
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -54,8 +67,7 @@ def test_what_would_wait_too_long_for_its_time_is_refused_at_once(client: TestCl
         threads = [threading.Thread(target=predict, args=(number,)) for number in range(2)]
         for thread in threads:
             thread.start()
-        while engine.turns.wait_s(engine.admission.answering) < 0.035:
-            time.sleep(0.001)
+        wait_until(lambda: engine.turns.wait_s(engine.admission.answering) >= 0.035)
         hasty = client.post("/v1/heads/pets/predict", content=png(1), headers={TIMEOUT: "0.03"})
         assert (hasty.status_code, hasty.json()["error"]["code"]) == (429, "queue_full")
         assert "too long for" in hasty.json()["error"]["message"]
@@ -77,8 +89,7 @@ def test_beyond_the_bound_a_request_is_told_to_come_back(client: TestClient, eng
         threads = [threading.Thread(target=predict, args=(number,)) for number in range(3)]
         for thread in threads:
             thread.start()
-        while engine.admission.in_progress < 3:
-            pass
+        wait_until(lambda: engine.admission.in_progress == 3)
         refused = [
             client.post("/v1/heads/pets/predict", content=png(1)),
             client.post("/v1/embeddings", content=png(1)),
@@ -114,24 +125,25 @@ def test_a_request_that_waits_too_long_is_given_up_and_changes_nothing(
     assert engine.turns.waiting == engine.admission.in_progress == 0
 
 
-def test_one_that_no_thread_has_taken_yet_is_given_up_in_time(client: TestClient, engine: Engine) -> None:
-    waiting: list[threading.Thread] = []
-    with busy(engine):
-        for number in range(2):
-            send = threading.Thread(
-                target=client.post, args=("/v1/embeddings",), kwargs={"content": png(950 + number)}
-            )
-            send.start()
-            waiting.append(send)
-        while engine.turns.waiting < 2:
-            pass
-        start = time.monotonic()
-        response = client.post("/v1/embeddings", content=png(960), headers={TIMEOUT: "0.05"})
-        assert time.monotonic() - start < 2
-    for send in waiting:
-        send.join()
-    assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
-    assert engine.turns.waiting == engine.admission.in_progress == 0
+def test_one_that_no_thread_has_taken_yet_is_given_up_in_time(settings: Settings) -> None:
+    with serving(settings, most=BRIEF_TOGETHER + 1) as client:
+        engine = client.app.state.engine  # type: ignore[attr-defined]
+        waiting: list[threading.Thread] = []
+        with busy(engine):
+            for number in range(BRIEF_TOGETHER):
+                send = threading.Thread(
+                    target=client.post, args=("/v1/embeddings",), kwargs={"content": png(950 + number)}
+                )
+                send.start()
+                waiting.append(send)
+            wait_until(lambda: engine.admission.answering == BRIEF_TOGETHER)
+            start = time.monotonic()
+            response = client.post("/v1/embeddings", content=png(990), headers={TIMEOUT: "0.05"})
+            assert time.monotonic() - start < 2
+        for send in waiting:
+            send.join()
+        assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
+        assert engine.turns.waiting == engine.admission.in_progress == 0
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", "inf", ""])

@@ -22,6 +22,7 @@ from service.store import (
     ExtractorNotFoundError,
     HeadNotFoundError,
 )
+from service.waiting.gathering import Gathering
 from service.waiting.turns import Turns
 from tests.service.conftest import batch, tiny_extractor
 from tests.service.images import sided
@@ -316,7 +317,7 @@ def adopted(engine: Engine, head: Head, extractor: str = "second", **arguments: 
     registry = Registry.of(engine.settings, engine.store)
     row = engine.store.extractors.named(extractor)
     assert row is not None
-    embedder = open_registered(row, registry, engine.settings, Turns(1))
+    embedder = open_registered(row, registry, engine.settings, Gathering(Turns(1), 1))
     try:
         return adopt(engine.store, embedder, "sides", head, **arguments)  # type: ignore[arg-type]
     finally:
