@@ -136,11 +136,11 @@ class Admission:
             try:
                 metrics.observe_stage("wait", time.perf_counter() - start)
                 patience.require()
-                settle = partial(_settle, answered, work())
+                answer = work()
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is for who waits
-                settle = partial(_fail, answered, error)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(settle)
+                _tell(loop, _fail, answered, error)
+            else:
+                _tell(loop, _settle, answered, answer)
 
         def look() -> None:
             nonlocal timer, watch
@@ -214,6 +214,11 @@ class Place:
     ) -> None:
         if not self._is_kept:
             self.leave()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, how: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(partial(how, *args, **kwargs))
 
 
 def _settle(answered: "asyncio.Future[T]", answer: T) -> None:
