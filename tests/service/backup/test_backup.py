@@ -25,6 +25,7 @@ from service.backup import BackupDamagedError, BackupError, back_up, restore, wr
 from service.backup.scratch import PREFIX
 from service.cli import main
 from service.config import Settings
+from service.embedding.registry import Registry
 from service.store import (
     HomeInUseError,
     HomeNotEmptyError,
@@ -48,7 +49,7 @@ def taught(settings: Settings, second_folder: Path) -> Settings:
     with started(settings) as engine:
         teach(engine, "pets")
         teach(engine, "others", 10, 14, keep=False)
-        engine.importer._embedders._registry.register(second_folder)
+        Registry.of(engine.settings, engine.store).register(second_folder)
     return settings
 
 
