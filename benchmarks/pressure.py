@@ -65,6 +65,7 @@ class Prober:
 def measure_overload(server: Server, prober: Prober, listed: Path, seconds: int) -> dict[str, float]:
     """More photographs than can be embedded, for some seconds."""
     url, pid = f"{server.url}/v1/heads/{HEAD}/predict", server.process.pid
+    settle(pid)  # one process is ready before the others
     capacity = load.post(pid, url, listed, connections=64, seconds=ROUND_S).per_second
     idle_s = float(np.median([prober.ask() for _ in range(20)]))
     before = largest_resident_bytes(pid)
