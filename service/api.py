@@ -74,6 +74,7 @@ def create_app(settings: Settings, device: Device | None = None) -> Application:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.engine = await to_thread.run_sync(Engine.start, settings, device)
+        metrics.begin_at_zero()
         await to_thread.run_sync(metrics.reserve_disk)
         try:
             yield

@@ -27,6 +27,7 @@ from prometheus_client.registry import Collector
 from service.tracing import record_stage
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+SOURCES = ("computed", "memory", "store")  # of embeddings
 QUANTILES = ("0", "0.1", "0.5")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -150,6 +151,14 @@ def render(heads: Collector | None = None) -> bytes:
     if heads is not None:
         registry.register(heads)
     return generate_latest(registry)
+
+
+def begin_at_zero() -> None:
+    """Let counts of what has not happened yet be 0 rather than missing."""
+    for source in SOURCES:
+        _source(source)
+    for is_unknown in ("true", "false"):
+        _predictions(is_unknown)
 
 
 def reserve_disk() -> None:

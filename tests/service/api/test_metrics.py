@@ -52,3 +52,11 @@ def test_metrics_answer_without_the_database(client: TestClient, teach: Teach, s
     assert found.status_code == 200
     assert "headstart_requests_total" in found.text
     assert gauges(client, "headstart_heads") == {}
+
+
+def test_what_has_not_happened_yet_is_counted_as_none(client: TestClient) -> None:
+    text = client.get("/metrics").text
+    for source in ("computed", "memory", "store"):
+        assert f'headstart_embeddings_total{{source="{source}"}}' in text
+    for unknown in ("true", "false"):
+        assert f'headstart_predictions_total{{unknown="{unknown}"}}' in text
