@@ -114,10 +114,11 @@ class Gathering:
                 if not group:
                     self._ready.remove(place)
                 self._leaders -= 1
-                if self._ready:
+                heir = next((one for one in self._ready if not one.leads), None)
+                if heir is not None:
                     self._leaders += 1
-                    self._ready[0].leads = True
-                    self._ready[0].called.release()
+                    heir.leads = True
+                    heir.called.release()
             for one in group:
                 if one is not place:
                     one.called.release()

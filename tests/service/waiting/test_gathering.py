@@ -151,18 +151,30 @@ def test_who_takes_long_to_be_ready_is_not_waited_for() -> None:
     assert lines == ["a1", "a2"]
 
 
-def test_two_turns_are_used_at_once() -> None:
-    gathering, lines = new(2, 4)
-    met = threading.Barrier(2)
-    sharers = [Sharer(gathering, name, lines) for name in "ab"]
+def require_two_at_once(gathering: Gathering) -> None:
+    met, lines = threading.Barrier(2), list[str]()
+    sharers = [Sharer(gathering, name, lines) for name in "xy"]
     for sharer in sharers:
-        sharer.work = lambda: met.wait(30)
+        sharer.work = lambda: met.wait(10)
     sharers[0].start()
     wait_until(lambda: gathering.turns.in_use == 1)
     sharers[1].start()
     for sharer in sharers:
         sharer.join(30)
-    assert sorted(lines) == ["a1", "a2", "b1", "b2"]
+    assert sorted(lines) == ["x1", "x2", "y1", "y2"]
+
+
+def test_two_turns_are_used_at_once() -> None:
+    require_two_at_once(new(2, 4)[0])
+
+
+def test_who_leads_already_is_not_called_to_lead_again() -> None:
+    gathering, lines = new(2, 4)
+    sharers = [Sharer(gathering, name, lines) for name in "abc"]
+    with gathering.turns.turn(ENDLESS), gathered(gathering, sharers):
+        pass
+    assert len(lines) == 6
+    require_two_at_once(gathering)  # a leader that nobody is would keep one of them waiting
 
 
 def test_many_threads_each_get_their_own() -> None:
@@ -183,3 +195,4 @@ def test_many_threads_each_get_their_own() -> None:
         thread.join(60)
     assert total == [50] * 12
     assert gathering.ready == gathering.turns.in_use == 0
+    require_two_at_once(gathering)
