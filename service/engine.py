@@ -39,7 +39,7 @@ logger = logging.getLogger("headstart.engine")
 # While the process of a device works for one thread, another one decodes: enough of them to keep both busy.
 WAITING_FOR_DEVICE = 16
 # Small requests that share a turn of a core. Of a device, each has its own.
-BRIEF_TOGETHER = int(__import__("os").environ.get("BT", "4"))
+BRIEF_TOGETHER = 6
 
 
 @dataclass(eq=False)
