@@ -8,6 +8,7 @@ what answers requests: half of the time of a start was the parent's import of it
 """
 
 import contextlib
+import gc
 import os
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ IS_WORKER = "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 if IS_WORKER:
+    gc.disable()  # until all is imported: what a process starts with is no garbage
     # BentoML names one folder for all servers of a user, and the next server to start empties it.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(SETTINGS.home, os.getppid()))
 

@@ -1,5 +1,6 @@
 """The REST application of a worker process, and what its HTTP server is told of it. Knows no BentoML."""
 
+import gc
 import os
 
 from fastapi import FastAPI
@@ -12,6 +13,9 @@ from service.http.accepting import install_acceptor
 from service.http.wire import NoUpgrade, install_protocol, install_stop_signal
 from service.rundir import devices_folder
 from service.tracing import exporter_named, start_tracing
+
+# How many objects more than at the last look lead to the next one: a request in progress has hundreds.
+YOUNG_OBJECTS = 50_000
 
 
 def rest_application(settings: Settings, parent: int) -> FastAPI:
@@ -29,4 +33,15 @@ def rest_application(settings: Settings, parent: int) -> FastAPI:
     app = create_app(settings if device else without_process(settings), device)
     app.wrap(NoUpgrade)
     install_stop_signal(lambda: begin_drain(app), lambda: end_streams(app), drain_s=settings.drain_s)
+    collect_rarely()
     return app
+
+
+def collect_rarely() -> None:
+    """Look for cyclic garbage less often, and never among what is there now: what was imported stays.
+
+    By default some 700 objects more than before are enough to look, which took 1.4 % of the processor.
+    """
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+    gc.enable()
