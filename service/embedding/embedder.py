@@ -31,6 +31,9 @@ from training.errors import InputError
 Vector = npt.NDArray[np.float32]
 # In memory, an embedding takes so much beside its numbers: its key, its array, its place in the cache.
 ENTRY_BYTES = 500
+# Inputs of a batch that share a turn: what is done for each goes faster right after its like. A single input
+# beside the batch waits for no more of them.
+FEW_TOGETHER = 4
 Chunk = Sequence[tuple[str, bytes]]  # inputs by key
 
 
@@ -198,10 +201,11 @@ class Embedder:
         if not missing:
             return work
         items = list(missing.items())
-        size = self.extractor.batch_size
+        fair = -(-len(items) // self._gathering.turns.at_once)
+        size = max(self.extractor.batch_size, min(fair, FEW_TOGETHER))
         chunks = [items[i : i + size] for i in range(0, len(items), size)]
         patience = current_patience()
-        brief = len(chunks) == 1
+        brief = len(items) <= self.extractor.batch_size
         for part in self._shared_out(
             chunks, lambda chunk: self._compute_chunk(chunk, doomed, patience, brief)
         ):
@@ -244,7 +248,7 @@ class Embedder:
                     (partial(self._require_open, patience), part.decode, part.embed), patience
                 )
             else:
-                with self._gathering.turns.turn(patience, brief=brief):
+                with self._gathering.turns.turn(patience, brief=brief, pieces=len(chunk)):
                     self._require_open(patience)
                     part.decode()
                     part.embed()
@@ -285,9 +289,11 @@ class _Part:
     def embed(self) -> None:
         start = time.perf_counter()
         if self._images and not (self._doomed and self._doomed.is_set()):
-            rows = self._extractor.embed(list(self._images.values()), within_s=self._patience.left_s)
-            # Each on its own: a view would keep the whole batch in memory.
-            self.work.vectors = {key: _own(row) for key, row in zip(self._images, rows, strict=True)}
+            keys, images, size = list(self._images), list(self._images.values()), self._extractor.batch_size
+            for at in range(0, len(keys), size):
+                rows = self._extractor.embed(images[at : at + size], within_s=self._patience.left_s)
+                for key, row in zip(keys[at : at + size], rows, strict=True):
+                    self.work.vectors[key] = _own(row)  # a view would keep all of them in memory
         self.work.embed_s = time.perf_counter() - start
         metrics.observe_stage("embed", self.work.embed_s)
 

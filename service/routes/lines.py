@@ -26,7 +26,7 @@ logger = logging.getLogger("headstart.lines")
 
 MEDIA_TYPE = "application/x-ndjson"
 OTHER_NAMES = frozenset({MEDIA_TYPE, "application/ndjson"})
-FEWEST_OF_SLICE = 8  # so few inputs that they are soon done, so many that a look into the cache pays
+FEWEST_OF_SLICE = 16  # so few inputs that they are soon done, so many that a look into the cache pays
 SLICES_AT_ONCE = 3  # while one is scored and one is sent, the next is embedded
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 

@@ -44,17 +44,18 @@ class Turns:
         return self.at_once - self._free
 
     def wait_s(self, before: int) -> float:
-        """About how long brief work waits behind so many, by how long turns took of late, in seconds."""
+        """About how long an input waits behind so many, by how long they took of late, in seconds."""
         return before * self._typical_s / self.brief_at_once
 
     @contextmanager
-    def turn(self, patience: Patience, *, brief: bool = False) -> Iterator[None]:
+    def turn(self, patience: Patience, *, brief: bool = False, pieces: int = 1) -> Iterator[None]:
         """Wait for a turn and hold it for the length of the block.
 
         Parameters
         ----------
         patience : of who asks.
         brief : whether this is all that a request needs, rather than a part of a batch.
+        pieces : how many inputs are worked on in it.
 
         Raises
         ------
@@ -66,7 +67,7 @@ class Turns:
             begun = time.perf_counter()
             metrics.observe_stage("queue", begun - start)
             yield
-            self.took(time.perf_counter() - begun)
+            self.took((time.perf_counter() - begun) / pieces)
 
     @contextmanager
     def held(self, patience: Patience, *, brief: bool = False) -> Iterator[None]:
@@ -79,7 +80,7 @@ class Turns:
             self._leave(brief)
 
     def took(self, seconds: float) -> None:
-        """Tell how long work took that was done in a turn."""
+        """Tell how long an input took that was worked on in a turn."""
         self._typical_s += SMOOTHING * (seconds - self._typical_s)
 
     def _enter(self, patience: Patience, brief: bool) -> None:
