@@ -57,7 +57,7 @@ test: $(VENV)/.dev ## set up, run all tests but the long ones
 	$(BIN)/python -m pytest -m "timing and not long"
 
 test-long: $(VENV)/.dev $(RIVALS)/.done ## train networks, embed whole sets, kill workers
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-access: $(VENV)/.dev ## keys, scopes, tenants, quotas, rates and the audit log, also over two processes
 	$(BIN)/python -m pytest tests/access

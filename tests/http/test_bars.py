@@ -34,6 +34,7 @@ def test_training_again_embeds_nothing_and_is_fast(fresh_server: Server) -> None
     assert found["speedup"] >= 10, found
 
 
+@pytest.mark.long
 def test_accuracy_on_photographs_that_were_never_posted(fresh_server: Server) -> None:
     found = main_job.accuracies(fresh_server, SEEDS)
     assert statistics.mean(found["cats_dogs_10"]) >= 0.955, found

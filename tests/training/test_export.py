@@ -150,6 +150,7 @@ def test_a_second_run_does_nothing_and_needs_no_torch(random_folder: Path) -> No
     assert before == {path: path.stat().st_mtime_ns for path in random_folder.iterdir()}
 
 
+@pytest.mark.long
 def test_force_exports_the_same_bytes_again(random_folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in random_folder.iterdir()}
     written = (random_folder / FILES.model).stat().st_mtime_ns
@@ -322,6 +323,7 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
             read(tmp_path)
 
 
+@pytest.mark.long
 def test_an_extractor_without_taps_is_the_same_without_them(random_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     manifest = export_extractor(LITE0, folder, random_seed=0, taps=False)

@@ -32,6 +32,7 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
     return random_backbone(request.param)
 
 
+@pytest.mark.long
 def test_taps_come_with_the_embedding_in_one_pass(backbone: Backbone) -> None:
     spec = backbone.preprocess
     pixels = torch.randn(
@@ -93,6 +94,7 @@ def on_its_own_source(backbone: Backbone) -> dict[str, torch.Tensor]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*EXACT, "resnet50", "inception-v3"])
 def test_statistics_are_those_of_a_network_on_its_source(name: str) -> None:
     backbone = random_backbone(name)
