@@ -1,7 +1,7 @@
 """Every strategy of transfer on real images: accuracy on unseen images, time, and what the source forgets.
 
 For each set and number of examples: the frozen extractor with a head on its last layer and on several layers,
-fine-tuning of the last blocks, of all layers, of all layers held close to the source, from scratch, and with
+fine-tuning of the last blocks, of all layers, of layers held to the source's answers, from scratch, and with
 recalibrated batch normalisation; and what the advisor says. Results are kept in a file as they come, so that
 a run that was stopped goes on. Prints a table and, last, one line of JSON; `--guide` writes the table into
 docs/guide/transfer.md.

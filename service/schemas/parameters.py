@@ -297,7 +297,8 @@ class FinetuneRequest(BaseModel):
         Literal["head", "last-blocks", "full", "scratch", "conservative", "recalibrate"],
         Field(
             description="`head`: a new head alone. `last-blocks`: the later layers. `full`: all layers."
-            " `scratch`: all layers from a random start. `conservative`: all layers, close to the start."
+            " `scratch`: all layers from a random start. `conservative`: all but the first stage,"
+            " held to what the source answers."
             " `recalibrate`: the statistics of batch normalisation only."
         ),
     ] = "last-blocks"

@@ -26,7 +26,8 @@ from training.heads.options import SINGLE_LABEL, FitOptions
 from training.heads.threads import one_thread_for
 
 MOST_EXAMINED = 3000  # examples that figures are taken from, in the proportions of all
-FEWEST_FOR_LAST_BLOCKS = 20  # median examples of a class (docs/guide/transfer.md)
+# Median examples of a class (docs/guide/transfer.md).
+FEWEST_FOR_LAST_BLOCKS, FEWEST_FOR_CONSERVATIVE = 20, 40
 # Where there is much to learn from; `last-blocks` then keeps the first stages only (docs/guide/transfer.md).
 THROUGH: tuple[Literal["last-blocks", "full", "conservative"], ...] = ("last-blocks", "full", "conservative")
 
@@ -170,7 +171,11 @@ def _plans(scenario: int | None, measures: Measures, embed_ms: float | None) -> 
     if scenario == 3:
         through = [training_plan(strategy, measures, embed_ms) for strategy in THROUGH]
         return [*through, *frozen]
-    return [later, *frozen] if measures.size.median >= FEWEST_FOR_LAST_BLOCKS else [*frozen, later]
+    if measures.size.median < FEWEST_FOR_LAST_BLOCKS:
+        return [*frozen, later]
+    if measures.size.median < FEWEST_FOR_CONSERVATIVE:
+        return [later, *frozen]
+    return [training_plan("conservative", measures, embed_ms), later, *frozen]
 
 
 def _frozen(measures: Measures, *, is_dissimilar: bool) -> list[Plan]:

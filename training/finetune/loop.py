@@ -17,6 +17,7 @@ import torch
 
 from training.errors import FinetuneError, FinetuneStoppedError
 from training.finetune.cut import batch_normalisations
+from training.finetune.distil import Source
 from training.finetune.feed import CachedFeed, Feed, ThroughFeed, outputs
 from training.finetune.recipe import Recipe, parameter_groups
 from training.finetune.samples import Ints
@@ -43,6 +44,7 @@ class Trainer:
     train, watched : rows of the feed; `watched` may be empty: then all epochs are run, and the last counts
     batch_size, patience, seed : as the options say
     folder : of the checkpoint
+    source : the network as it was, if the recipe distils its answers
     """
 
     recipe: Recipe
@@ -55,6 +57,7 @@ class Trainer:
     seed: int
     folder: Path
     device: torch.device
+    source: Source | None = None
     history: list[dict[str, float]] = field(default_factory=list)
 
     def run(self, tell: Tell, should_stop: Callable[[], bool]) -> list[dict[str, float]]:
@@ -69,7 +72,7 @@ class Trainer:
         FinetuneStoppedError
             `should_stop` said so, between two epochs; the checkpoint is there.
         FinetuneError
-            The loss is no longer a number.
+            The loss is no longer a number, or the checkpoint is of other layers.
         """
         self._prepare()
         best = self._resume() or {"epoch": 0, "loss": math.inf, "rest": None}
@@ -94,12 +97,11 @@ class Trainer:
         return len(self.history) - int(best["epoch"]) if len(self.watched) else 0
 
     def _prepare(self) -> None:
-        rest = self.recipe.rest.to(self.device).eval()
+        self.recipe.rest.to(self.device).eval()
         shares = np.bincount(self.targets[self.train], minlength=int(self.targets.max()) + 1)
         weights = 1 / np.maximum(shares, 1)
         self.class_weights = torch.from_numpy(weights / weights[self.targets[self.train]].mean())
         self.class_weights = self.class_weights.float().to(self.device)
-        self.start = [weight.detach().clone() for weight in rest.parameters()] if self.recipe.pull else []
         self.head = self._probe(self._forward(self.train))
         groups = parameter_groups(self.recipe, self.head)
         self.optimizer = torch.optim.AdamW(groups)
@@ -141,10 +143,12 @@ class Trainer:
         order = np.random.default_rng((self.seed, epoch, 1)).permutation(self.train)
         groups = np.array_split(order, self.steps)
         losses = []
+        random = np.random.default_rng((self.seed, epoch, 2))
         batches = self.feed.batches(groups, epoch)
         for step, (rows, batch) in enumerate(zip(groups, batches, strict=True)):
             self._set_rates((epoch - 1) * self.steps + step)
-            losses.append(self._step(batch, torch.from_numpy(self.targets[rows]).to(self.device)))
+            reminders = None if self.source is None else self.source.reminders(rows, random)
+            losses.append(self._step(batch, torch.from_numpy(self.targets[rows]).to(self.device), reminders))
         loss = float(np.mean(losses))
         if not math.isfinite(loss):
             raise FinetuneError(f"the loss of epoch {epoch} is not a number: choose a smaller learning_rate")
@@ -160,25 +164,20 @@ class Trainer:
         for layer in batch_normalisations(self.recipe.rest):
             layer.eval()
 
-    def _step(self, batch: torch.Tensor, targets: torch.Tensor) -> float:
+    def _step(self, batch: torch.Tensor, targets: torch.Tensor, reminders: torch.Tensor | None) -> float:
         with self._precision():
-            embeddings = self.recipe.rest(batch)
-        logits = self.head(torch.nn.functional.dropout(embeddings.float(), DROPOUT))
-        loss = self._loss(logits, targets)
+            embeddings = self.recipe.rest(batch if reminders is None else torch.cat((batch, reminders)))
+        shown = torch.nn.functional.dropout(embeddings[: len(batch)].float(), DROPOUT)
+        total = loss = self._loss(self.head(shown), targets)
+        if self.source is not None and reminders is not None:
+            with self._precision():
+                expected = self.source.embeddings(reminders)
+            total = loss + self.recipe.distilled * self.source.divergence(embeddings[len(batch) :], expected)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.recipe.rest.parameters(), LARGEST_GRADIENT)
         self.optimizer.step()
-        self._pull()
         return float(loss.detach())
-
-    def _pull(self) -> None:
-        if not self.start:
-            return
-        with torch.no_grad():
-            rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-            for weight, start, rate in zip(self.recipe.rest.parameters(), self.start, rates, strict=False):
-                weight.lerp_(start, min(self.recipe.pull * rate / 1e-3, 1.0))
 
     def _precision(self) -> torch.autocast:
         """Mixed on a GPU that can; on a CPU bfloat16 is slower than float32 (docs/experiments.md)."""
@@ -222,8 +221,13 @@ class Trainer:
             return None
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.history = state["history"]
-        self.recipe.rest.load_state_dict(state["rest"])
-        self.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.recipe.rest.load_state_dict(state["rest"])
+            self.head.load_state_dict(state["head"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise FinetuneError(
+                f"{path} is of a version that trained other layers: remove the folder, or choose another"
+            ) from error
         best: dict[str, Any] = state["best"]
         return best

@@ -23,10 +23,10 @@ class FinetuneOptions:
     strategy
         `head`: no layer is trained, only a new head (on one or several layers). `last-blocks`: the first
         layers are kept, the later ones are trained. `full`: all layers are trained from the pretrained start.
-        `scratch`: all layers from a random start, for comparison. `conservative`: all layers, held close to
-        the start, so that the network forgets less of what it knew. `recalibrate`: no weight is trained; the
-        statistics of batch normalisation are estimated anew from unlabelled inputs (same task, another
-        domain).
+        `scratch`: all layers from a random start, for comparison. `conservative`: all but the first stage,
+        while the source's answers to patchworks of the inputs are distilled, so that the network forgets less
+        of what it knew. `recalibrate`: no weight is trained; the statistics of batch normalisation are
+        estimated anew from unlabelled inputs (same task, another domain).
     keep
         For `last-blocks`: the name of the last stage that is kept as it is; `auto` decides.
     epochs

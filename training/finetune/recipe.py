@@ -1,9 +1,8 @@
 """What each strategy trains, and how fast. Knows no loop and no file.
 
 Later layers learn faster than earlier ones (Howard and Ruder, "Universal language model fine-tuning for text
-classification", ACL 2018). `conservative` pulls the weights back to where they started after every step
-(L2-SP: Li, Grandvalet and Davoine, "Explicit inductive bias for transfer learning with convolutional
-networks", ICML 2018).
+classification", ACL 2018). `conservative` keeps the first stage, and in every step distils what the source
+answers (`training.finetune.distil`).
 """
 
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from training.finetune.cut import cut_after, stage_paths, traced
 from training.finetune.options import AUTO, FinetuneOptions
 from training.finetune.schedule import epochs_for, kept_stage
 
-LEARNING_RATES = {"last-blocks": 5e-4, "full": 3e-4, "conservative": 3e-4, "scratch": 2e-3}
+LEARNING_RATES = {"last-blocks": 5e-4, "full": 3e-4, "conservative": 5e-4, "scratch": 2e-3}
 FIRST_LAYERS_SHARE = 0.2  # of the learning rate of the last layers
 WEIGHT_DECAY = 0.01
-PULL = 0.05  # share of the way back to the start, in one step at the full learning rate of 1e-3
+DISTILLED = 1.0  # weight of the source's answers in the loss of `conservative`
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +33,7 @@ class Recipe:
     rest : the layers that are trained, from the outputs of `first` (or pixels) to embeddings
     epochs, learning_rate : of this run
     first_layers_share : of the learning rate, for the first of the trained layers
-    pull : towards the start, as `PULL`
+    distilled : weight of the source's answers in the loss; 0 if it is not asked
     own_statistics : whether batch normalisation learns from the batches, as it must from a random start; else
         it keeps the statistics of the source, which few inputs would blur
     """
@@ -45,7 +44,7 @@ class Recipe:
     epochs: int
     learning_rate: float
     first_layers_share: float
-    pull: float
+    distilled: float
     own_statistics: bool
 
 
@@ -57,9 +56,8 @@ def recipe_of(backbone: Backbone, options: FinetuneOptions, train_count: int) ->
     FinetuneError
         The network has no stage of that name, or cannot be cut there.
     """
-    kept, first = None, None
-    if options.strategy == "last-blocks":
-        kept = _kept(backbone, options.keep, train_count)
+    kept, first = _kept(backbone, options, train_count), None
+    if kept is not None:
         first, rest = cut_after(backbone.module, stage_paths(backbone)[kept])
         first.requires_grad_(False)
     else:
@@ -73,20 +71,25 @@ def recipe_of(backbone: Backbone, options: FinetuneOptions, train_count: int) ->
         epochs=options.epochs or epochs_for(options.strategy, train_count),
         learning_rate=options.learning_rate or LEARNING_RATES[options.strategy],
         first_layers_share=1.0 if options.strategy == "scratch" else FIRST_LAYERS_SHARE,
-        pull=PULL if options.strategy == "conservative" else 0.0,
+        distilled=DISTILLED if options.strategy == "conservative" else 0.0,
         own_statistics=options.strategy == "scratch",
     )
 
 
-def _kept(backbone: Backbone, keep: str, train_count: int) -> str:
+def _kept(backbone: Backbone, options: FinetuneOptions, train_count: int) -> str | None:
+    """The last stage that is kept. The first one fits most images, and takes most of the time to train."""
     stages = list(stage_paths(backbone))
+    if options.strategy == "conservative":
+        return stages[0] if stages else None
+    if options.strategy != "last-blocks":
+        return None
     if not stages:
         raise FinetuneError(f"{backbone.name} has no stages to keep: train it with the strategy full")
-    if keep == AUTO:
+    if options.keep == AUTO:
         return kept_stage(stages, train_count)
-    if keep not in stages:
-        raise FinetuneError(f"keep: expected {AUTO} or one of {', '.join(stages)}, got {keep!r}")
-    return keep
+    if options.keep not in stages:
+        raise FinetuneError(f"keep: expected {AUTO} or one of {', '.join(stages)}, got {options.keep!r}")
+    return options.keep
 
 
 def parameter_groups(recipe: Recipe, head: torch.nn.Module) -> list[dict[str, object]]:
@@ -96,7 +99,7 @@ def parameter_groups(recipe: Recipe, head: torch.nn.Module) -> list[dict[str, ob
     for index, weight in enumerate(weights):
         place = index / max(len(weights) - 1, 1)
         rate = recipe.learning_rate * recipe.first_layers_share ** (1 - place)
-        decay = WEIGHT_DECAY if weight.ndim > 1 and not recipe.pull else 0.0
+        decay = WEIGHT_DECAY if weight.ndim > 1 else 0.0
         groups.append({"params": [weight], "lr": rate, "weight_decay": decay})
     groups.append(
         {"params": list(head.parameters()), "lr": 3 * recipe.learning_rate, "weight_decay": WEIGHT_DECAY}

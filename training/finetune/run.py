@@ -20,6 +20,7 @@ from training.backbones.backbone import Backbone
 from training.backbones.weights import save_weights
 from training.errors import DeviceError, FinetuneError, FinetuneStoppedError
 from training.export import write_extractor
+from training.finetune.distil import Source
 from training.finetune.feed import CachedFeed, Feed, ThroughFeed, feed_after
 from training.finetune.judge import Rows, judge
 from training.finetune.loop import Trainer
@@ -148,14 +149,11 @@ class _Run:
         recipe = recipe_of(backbone, self.options, len(self.split.train))
         rows = np.union1d(self.split.train, self.split.watched)
         part = self.samples.part(rows)
-        feed: Feed | CachedFeed | ThroughFeed
         feed = Feed(part, normalise, self.options.seed, self.options.augment, self._is_upright())
-        if recipe.first is not None:
-            first = recipe.first.to(device)
-            feed = feed_after(feed, first, self.folder, lambda done: self._say("frozen-layers", done))
+        source = Source.of(recipe, backbone.classifier, feed, device) if recipe.distilled else None
         trainer = Trainer(
             recipe=recipe,
-            feed=feed,
+            feed=self._feed(recipe, feed, device),
             targets=part.targets,
             train=np.searchsorted(rows, self.split.train),
             watched=np.searchsorted(rows, self.split.watched),
@@ -164,11 +162,21 @@ class _Run:
             seed=self.options.seed,
             folder=self.folder,
             device=device,
+            source=source,
         )
         history = trainer.run(lambda epoch, found: self._say_epoch(recipe, epoch, found), self.should_stop)
         backbone.module.to("cpu").to(memory_format=torch.contiguous_format)
         backbone.module.eval().requires_grad_(False)
         return backbone, {"keep": recipe.kept, "epochs": len(history), "history": history}
+
+    def _feed(self, recipe: Recipe, feed: Feed, device: torch.device) -> Feed | CachedFeed | ThroughFeed:
+        """Pixels, or the outputs of kept layers: cached, unless these run for the reminders anyway."""
+        if recipe.first is None:
+            return feed
+        first = recipe.first.to(device)
+        if recipe.distilled:
+            return ThroughFeed(feed, first)
+        return feed_after(feed, first, self.folder, lambda done: self._say("frozen-layers", done))
 
     def _is_upright(self) -> bool:
         """Whether a head loses by turning inputs upside down that it does not know; if not, training may."""

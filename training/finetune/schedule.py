@@ -3,8 +3,8 @@
 # Training inputs below which so few weights can be learned that only the last stages are trained.
 FEW_INPUTS = 100
 # Inputs that training looks at in all epochs together, and the bounds of the epochs that makes.
-LOOKS = {"last-blocks": 12_000, "full": 8_000, "conservative": 8_000, "scratch": 8_000}
-FEWEST_EPOCHS, MOST_EPOCHS = 6, {"last-blocks": 25, "full": 10, "conservative": 10, "scratch": 10}
+LOOKS = {"last-blocks": 12_000, "full": 8_000, "conservative": 12_000, "scratch": 8_000}
+FEWEST_EPOCHS, MOST_EPOCHS = 6, {"last-blocks": 25, "full": 10, "conservative": 15, "scratch": 10}
 
 
 def epochs_for(strategy: str, train_count: int) -> int:

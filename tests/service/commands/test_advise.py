@@ -62,7 +62,7 @@ def test_lesions_want_layers_that_are_trained(advise: Advise, data_root: Path, t
     result = advise(tmp_path / "skin")
     assert result.exit_code == 0, result.output
     assert "Scenario 2: small, and unlike" in result.output
-    options = f"--strategy last-blocks --extractor {LITE0} --output skin-tuned"
+    options = f"--strategy conservative --extractor {LITE0} --output skin-tuned"
     assert result.output.endswith(f"Next: headstart finetune {tmp_path / 'skin'} {options}\n")
 
 

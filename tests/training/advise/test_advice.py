@@ -57,7 +57,7 @@ def test_the_scenario_is_the_same_for_every_draw(
         (CASES[0], "head", {"layers"}),
         (CASES[1], "layers", {"head"}),
         (CASES[2], "last-blocks", {"head", "layers"}),
-        (CASES[3], "last-blocks", {"head", "layers"}),
+        (CASES[3], "conservative", {"last-blocks", "head", "layers"}),
         (CASES[4], "last-blocks", {"full", "conservative", "head", "layers"}),
         (CASES[5], "head", set()),
     ],

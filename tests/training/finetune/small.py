@@ -9,6 +9,7 @@ import torch
 from training.backbones.backbone import Backbone
 from training.backbones.taps import TapPoint
 from training.classifier import Classifier
+from training.finetune.distil import Source
 from training.finetune.feed import CachedFeed, Feed, ThroughFeed
 from training.finetune.loop import Trainer
 from training.finetune.options import FinetuneOptions
@@ -51,11 +52,16 @@ def small_backbone(seed: int = 0) -> Backbone:
         name="small",
         architecture="small",
         module=network.eval().requires_grad_(False),
-        classifier=Classifier(np.zeros((2, DIM), np.float32), np.zeros(2, np.float32), ("a", "b")),
+        classifier=small_classifier(seed),
         preprocess=SPEC,
         weights=Weights("random, seed 0", "0" * 64, "none"),
         taps=(TapPoint("stage1", 8, "one"), TapPoint("stage2", 16, "two")),
     )
+
+
+def small_classifier(seed: int) -> Classifier:
+    weight = np.random.default_rng(seed).normal(0, 1, (5, DIM)).astype(np.float32)
+    return Classifier(weight, np.zeros(5, np.float32), ("a", "b", "c", "d", "e"))
 
 
 def small_samples(count: int = 60, seed: int = 0) -> Samples:
@@ -77,18 +83,25 @@ def small_samples(count: int = 60, seed: int = 0) -> Samples:
 
 
 def small_trainer(
-    folder: Path, *, augment: bool = True, cached: bool = True, watched: int = 0, **options: object
+    folder: Path,
+    *,
+    backbone: Backbone | None = None,
+    augment: bool = True,
+    cached: bool = True,
+    watched: int = 0,
+    **options: object,
 ) -> Trainer:
     """A trainer of a new small network, its first stage or two kept unless the strategy trains all."""
     folder.mkdir(parents=True, exist_ok=True)
     samples, chosen = small_samples(), FinetuneOptions.from_dict({"epochs": 4, "batch_size": 16, **options})
-    recipe = recipe_of(small_backbone(), chosen, len(samples) - watched)
-    feed: Feed | CachedFeed | ThroughFeed = Feed(
-        samples, Normaliser.of(SPEC, CPU), chosen.seed, augment, upright=True
-    )
+    backbone = backbone or small_backbone()
+    recipe = recipe_of(backbone, chosen, len(samples) - watched)
+    pixels = Feed(samples, Normaliser.of(SPEC, CPU), chosen.seed, augment, upright=True)
+    source = Source.of(recipe, backbone.classifier, pixels, CPU) if recipe.distilled else None
+    feed: Feed | CachedFeed | ThroughFeed = pixels
     if recipe.first is not None:
-        through = ThroughFeed(feed, recipe.first)
-        feed = CachedFeed.fill(feed, recipe.first, folder, lambda done: None) if cached else through
+        through = ThroughFeed(pixels, recipe.first)
+        feed = CachedFeed.fill(pixels, recipe.first, folder, lambda done: None) if cached else through
     return Trainer(
         recipe=recipe,
         feed=feed,
@@ -100,6 +113,7 @@ def small_trainer(
         seed=chosen.seed,
         folder=folder,
         device=CPU,
+        source=source,
     )
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.finetune.small import embeddings_of, small_trainer
+from tests.training.finetune.small import CPU, SIDE, SPEC, embeddings_of, small_backbone, small_trainer
+from training.backbones.backbone import Backbone
 from training.errors import FinetuneError, FinetuneStoppedError
 from training.finetune.loop import CHECKPOINT, Trainer
+from training.finetune.views import Normaliser
 
 ROWS = np.arange(60)
 
@@ -71,15 +73,51 @@ def test_training_from_scratch_learns_the_statistics(tmp_path: Path) -> None:
     assert not torch.equal(trainer.recipe.rest.state_dict()["one.1.running_mean"], before)
 
 
-def test_conservative_training_stays_closer_to_the_start(tmp_path: Path) -> None:
-    def moved(strategy: str) -> float:
-        trainer = small_trainer(tmp_path / strategy, strategy=strategy, learning_rate=1e-2)
-        start = [weight.detach().clone() for weight in trainer.recipe.rest.parameters()]
-        run(trainer)
-        pairs = zip(trainer.recipe.rest.parameters(), start, strict=True)
-        return sum(float((weight - was).detach().square().sum()) for weight, was in pairs)
+def test_conservative_training_forgets_less_of_what_the_source_answers(tmp_path: Path) -> None:
+    """On images that neither saw, unlike those that they were trained on."""
+    noise = np.random.default_rng(5).integers(0, 256, (200, SIDE, SIDE, 3), dtype=np.uint8)
+    images = Normaliser.of(SPEC, CPU)(noise)
 
-    assert moved("conservative") < 0.8 * moved("full")
+    def changed(strategy: str) -> float:
+        backbone = small_backbone()
+        before = answers(backbone, images)
+        small_run = small_trainer(
+            tmp_path / strategy, backbone=backbone, strategy=strategy, learning_rate=1e-2, epochs=8
+        )
+        run(small_run)
+        return float((answers(backbone, images) - before).abs().mean())
+
+    assert changed("conservative") < 0.5 * changed("full")
+
+
+def answers(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        embeddings = backbone.module(images)
+    return torch.from_numpy(backbone.classifier.logits(embeddings.numpy())).softmax(1)
+
+
+def test_a_source_says_nothing_against_itself_and_more_the_farther_it_is_left(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, strategy="conservative")
+    source = trainer.source
+    assert source is not None
+    reminders = source.reminders(ROWS, np.random.default_rng(0))
+    assert len(reminders) == len(ROWS) // 2
+    was = source.embeddings(reminders)
+    steps = torch.randn(was.shape, generator=torch.Generator().manual_seed(0))
+    near, far = (float(source.divergence(was + share * steps, was)) for share in (0.01, 0.1))
+    assert float(source.divergence(was, was)) == pytest.approx(0, abs=1e-6)
+    assert 0 < near < far
+
+
+def test_a_source_is_not_trained(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, strategy="conservative", learning_rate=1e-2)
+    source = trainer.source
+    assert source is not None
+    before = {name: value.clone() for name, value in source.rest.state_dict().items()}
+    run(trainer)
+    assert all(torch.equal(source.rest.state_dict()[name], value) for name, value in before.items())
+    weights = zip(source.rest.parameters(), trainer.recipe.rest.parameters(), strict=True)
+    assert all(not torch.equal(was, weight) for was, weight in weights)
 
 
 def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
@@ -100,6 +138,12 @@ def test_a_loss_that_explodes_is_an_error(tmp_path: Path) -> None:
         weight.data.fill_(float("nan"))
     with pytest.raises(FinetuneError, match="smaller learning_rate"):
         trainer._epoch(1)
+
+
+def test_a_checkpoint_of_other_layers_is_refused(tmp_path: Path) -> None:
+    run(small_trainer(tmp_path, strategy="full"))
+    with pytest.raises(FinetuneError, match="trained other layers: remove the folder"):
+        run(small_trainer(tmp_path, strategy="conservative"))
 
 
 def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:

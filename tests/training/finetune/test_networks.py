@@ -13,6 +13,8 @@ from training.finetune.recipe import parameter_groups, recipe_of
 pytestmark = pytest.mark.long
 
 ALL = bool(os.environ.get("HEADSTART_TEST_ALL_NETWORKS"))
+# The second classifier of Inception v3, which embeddings do not pass through.
+WITHOUT_PART = "AuxLogits."
 NAMES = list(CATALOGUE) if ALL else ["efficientnet-lite0"]
 
 
@@ -23,7 +25,8 @@ def test_one_step_changes_what_is_trained_and_nothing_else(name: str, strategy: 
     spec = backbone.preprocess
     recipe = recipe_of(backbone, FinetuneOptions.from_dict({"strategy": strategy}), train_count=10)
     head = torch.nn.Linear(backbone.dim, 2)
-    optimizer = torch.optim.AdamW(parameter_groups(recipe, head))
+    # Random weights pass on gradients that are far smaller than what the optimiser takes for none.
+    optimizer = torch.optim.AdamW(parameter_groups(recipe, head), eps=1e-30)
     trained = dict(recipe.rest.named_parameters())
     before = {key: value.detach().clone() for key, value in backbone.module.named_parameters()}
     pixels = torch.randn(
@@ -37,5 +40,8 @@ def test_one_step_changes_what_is_trained_and_nothing_else(name: str, strategy: 
     assert set(moved) <= set(trained)
     assert len(moved) > 0.9 * len(trained)
     assert all(np.isfinite(value.detach().numpy()).all() for value in trained.values())
-    if strategy != "last-blocks":
-        assert set(trained) == set(before)
+    if strategy == "full":
+        left_out = set(before) - set(trained)
+        assert all(key.startswith(WITHOUT_PART) for key in left_out)
+    if strategy == "conservative":
+        assert recipe.kept == backbone.taps[0].name
