@@ -114,10 +114,24 @@ def can_connect(server: Server) -> bool:
     return True
 
 
-def test_while_it_drains_all_is_answered_but_readyz(lite0_folder: Path, tmp_path: Path) -> None:
-    settings = {"HEADSTART_WORKERS": "2", "HEADSTART_DRAIN_S": "2", "HEADSTART_SHUTDOWN_TIMEOUT_S": "1"}
+def begun(server: Server, path: str, part: bytes, length: int) -> http.client.HTTPConnection:
+    """A connection with a POST whose body has not come whole."""
+    address = httpx.URL(server.url)
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
+    connection.putrequest("POST", path)
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders(part)
+    return connection
+
+
+def test_while_it_drains_all_is_answered_but_readyz(
+    lite0_folder: Path, tmp_path: Path, photos: dict[str, list[Path]]
+) -> None:
+    settings = {"HEADSTART_WORKERS": "2", "HEADSTART_DRAIN_S": "2"}
+    photo = photos["cat"][0].read_bytes()
     with running(tmp_path, extractor=lite0_folder, settings=settings) as server, server.client() as client:
         assert client.get("/readyz").headers.get("connection") != "close"
+        slow = begun(server, "/v1/embeddings", photo[:-1], len(photo))
         start = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         while (refused := client.get("/readyz")).status_code == 200:
@@ -132,7 +146,9 @@ def test_while_it_drains_all_is_answered_but_readyz(lite0_folder: Path, tmp_path
         while can_connect(server):
             assert time.monotonic() < start + 3
         assert time.monotonic() >= start + 2
-        assert server.process.poll() is None
+        assert server.process.poll() is None  # one request is still coming in
+        slow.send(photo[-1:])
+        assert slow.getresponse().status == 200
         server.process.wait(STOP_TIMEOUT_S)
     assert server.process.returncode == 0
 
