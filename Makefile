@@ -7,6 +7,9 @@ RIVALS := .venv-bench
 UV_VERSION := 0.13.9
 EXTRACTOR ?= efficientnet-lite0
 TEST_PROCESSES ?= 2
+# Packages are compiled when they are installed, as in the image: where PYTHONDONTWRITEBYTECODE is set, no start would
+# keep what it compiles.
+export UV_COMPILE_BYTECODE := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-access test-fuzz audit test-networks test-bento test-browser bench-main-job bench-heads bench-checks bench-transfer \
@@ -20,22 +23,21 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-# Serving needs serve.txt; the export of the extractor, done once, needs torch as well. Packages are compiled here, as in the
-# image: where PYTHONDONTWRITEBYTECODE is set, no start would keep what it compiles.
+# Serving needs serve.txt; the export of the extractor, done once, needs torch as well.
 $(VENV)/.serve: requirements/export.txt pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements/export.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/export.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@ $(VENV)/.serve
 
 # The servers that ours is measured beside have an environment of their own.
 $(RIVALS)/.done: requirements/bench.txt | $(BIN)/uv
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(RIVALS)
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(RIVALS)/bin/python -r requirements/bench.txt
+	$(BIN)/uv pip install --quiet --python $(RIVALS)/bin/python -r requirements/bench.txt
 	@touch $@
 
 postgresql:
