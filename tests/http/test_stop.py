@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -27,10 +28,18 @@ def server(lite0_folder: Path, tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def test_a_client_that_stalls_does_not_hold_up_the_end(server: Server) -> None:
+def begun(server: Server, method: str, path: str, part: bytes, length: int) -> http.client.HTTPConnection:
+    """A connection with a request whose body has not come whole."""
     address = httpx.URL(server.url)
-    with socket.create_connection((address.host, address.port)) as stalled:
-        stalled.sendall(b"PUT /v1/heads/half HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nnot all")
+    connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
+    connection.putrequest(method, path)
+    connection.putheader("Content-Length", str(length))
+    connection.endheaders(part)
+    return connection
+
+
+def test_a_client_that_stalls_does_not_hold_up_the_end(server: Server) -> None:
+    with closing(begun(server, "PUT", "/v1/heads/half", b"not all", 1000)):
         time.sleep(0.5)  # nothing tells when the server has read this much
         start = time.monotonic()
         server.stop()
@@ -114,16 +123,6 @@ def can_connect(server: Server) -> bool:
     return True
 
 
-def begun(server: Server, path: str, part: bytes, length: int) -> http.client.HTTPConnection:
-    """A connection with a POST whose body has not come whole."""
-    address = httpx.URL(server.url)
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=60)
-    connection.putrequest("POST", path)
-    connection.putheader("Content-Length", str(length))
-    connection.endheaders(part)
-    return connection
-
-
 def test_while_it_drains_all_is_answered_but_readyz(
     lite0_folder: Path, tmp_path: Path, photos: dict[str, list[Path]]
 ) -> None:
@@ -131,7 +130,7 @@ def test_while_it_drains_all_is_answered_but_readyz(
     photo = photos["cat"][0].read_bytes()
     with running(tmp_path, extractor=lite0_folder, settings=settings) as server, server.client() as client:
         assert client.get("/readyz").headers.get("connection") != "close"
-        slow = begun(server, "/v1/embeddings", photo[:-1], len(photo))
+        slow = begun(server, "POST", "/v1/embeddings", photo[:-1], len(photo))
         start = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         while (refused := client.get("/readyz")).status_code == 200:
